@@ -1,0 +1,252 @@
+"""What flows from data and serving into the models: flat tables on the device, and batches cut from them.
+
+Both training and serving build their batches here, from the same windows, so that the two cannot differ.
+
+Shape suffixes: B cases, F feed slots, S search slots, K clicks of a search, C candidates, Q queries of the batch,
+N negatives of the alignment. Rows are positions in a vocabulary; row 0 is padding everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+Task = Literal["recommend", "search"]
+TASKS: tuple[Task, ...] = ("recommend", "search")
+
+
+class OnDevice:
+    """Gives a dataclass of tensors (nested ones too) the method `to`."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on `device`; tensors already there are not copied."""
+        moved = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            moved[field.name] = value.to(device) if isinstance(value, Tensor | OnDevice) else value
+        return type(self)(**moved)
+
+
+@dataclass(frozen=True)
+class Ragged(OnDevice):
+    """Rows of different lengths in one flat array: row r is `values[offsets[r]:offsets[r + 1]]`."""
+
+    values: Tensor  # [total] int64
+    offsets: Tensor  # [rows + 1] int64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Length of each row, [rows]."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def select(self, rows: Tensor) -> Ragged:
+        """The given rows, in that order, as a new Ragged."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
+        inside = torch.arange(len(owner), device=rows.device) - offsets[owner]
+        return Ragged(self.values[starts[owner] + inside], offsets)
+
+    def padded(self, rows: Tensor, width: int) -> Tensor:
+        """The first `width` values of the given rows (any shape), zeros behind: [*rows.shape, width]."""
+        at = self.offsets[rows].unsqueeze(-1) + torch.arange(width, device=rows.device)
+        inside = at < self.offsets[rows + 1].unsqueeze(-1)
+        if len(self.values) == 0:
+            return torch.zeros_like(at)
+        return torch.where(inside, self.values[at.clamp(max=len(self.values) - 1)], 0)
+
+    @staticmethod
+    def of(rows: list[list[int]]) -> Ragged:
+        """From a list of lists."""
+        lengths = torch.tensor([0, *map(len, rows)])
+        return Ragged(torch.tensor([v for row in rows for v in row], dtype=torch.int64), lengths.cumsum(0))
+
+
+@dataclass(frozen=True)
+class Catalogue(OnDevice):
+    """What is known of items and users apart from events. Line 0 of each table is padding (no words, zeros)."""
+
+    item_words: Ragged  # word rows of each item
+    item_categories: Tensor  # [items + 1, category columns] int64, 0 = unknown
+    user_attributes: Tensor  # [users + 1, attribute columns] int64, 0 = unknown
+
+    @property
+    def num_items(self) -> int:
+        """Items without the padding row."""
+        return len(self.item_words) - 1
+
+
+@dataclass(frozen=True)
+class History(OnDevice):
+    """All past events, once, per user and kind, in time order.
+
+    User row u owns feed entries `feed_offsets[u]:feed_offsets[u + 1]`, and searches likewise. `*_others` counts, for each
+    entry, the entries of the other kind of the same user that come before it in the merged order (time, then file order).
+    """
+
+    feed_items: Tensor  # [feed entries] item rows
+    feed_times: Tensor  # [feed entries] ms, or ordinal
+    feed_others: Tensor  # [feed entries] searches of that user before this entry
+    feed_offsets: Tensor  # [users + 2]
+    search_queries: Tensor  # [searches] rows of `queries`
+    search_clicks: Ragged  # [searches] item rows clicked in each search
+    search_times: Tensor  # [searches]
+    search_others: Tensor  # [searches] feed entries of that user before this search
+    search_offsets: Tensor  # [users + 2]
+    queries: Ragged  # word rows of each distinct query; row 0 is the empty query
+
+
+@dataclass(frozen=True)
+class SearchRecommendBatch(OnDevice):
+    """One batch of cases of one task. Real entries come first in each window, the oldest at slot 0; pads behind are 0."""
+
+    task: Task
+    user_B: Tensor
+    feed_items_BF: Tensor
+    feed_is_real_BF: Tensor  # bool
+    feed_slots_BF: Tensor  # slot in the merged window, 0 = oldest
+    search_queries_BS: Tensor  # rows of `queries`
+    search_clicks_BSK: Tensor  # item rows, 0 behind the last click
+    search_is_real_BS: Tensor  # bool
+    search_slots_BS: Tensor
+    query_B: Tensor  # rows of `queries`; 0 for recommend
+    candidates_BC: Tensor  # item rows; in training and evaluation the target is column 0
+    queries: Ragged  # word rows of the distinct queries of this batch; row 0 is the empty query
+    catalogue: Catalogue
+    align_items_N: Tensor | None = None  # item rows, negatives of the query-item alignment (training only)
+    align_queries_N: Tensor | None = None  # rows of `queries`
+
+    def __len__(self) -> int:
+        return len(self.user_B)
+
+
+def window(starts_B: Tensor, ends_B: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The last `length` entries before each end: positions [B, length] and which of them are real (bool)."""
+    at_BL = torch.maximum(ends_B - length, starts_B)[:, None] + torch.arange(length, device=ends_B.device)
+    return at_BL, at_BL < ends_B[:, None]
+
+
+def _trim(starts_B: Tensor, ends_B: Tensor, length: int) -> int:
+    """The window that the longest row needs: at least 1, at most `length`."""
+    return max(1, min(length, int((ends_B - starts_B).max()))) if len(ends_B) else 1
+
+
+def _take(flat: Tensor, at: Tensor, is_real: Tensor) -> Tensor:
+    if len(flat) == 0:
+        return torch.zeros_like(at)
+    return torch.where(is_real, flat[at.clamp(max=len(flat) - 1)], 0)
+
+
+def make_batch(
+    task: Task,
+    history: History,
+    catalogue: Catalogue,
+    user_B: Tensor,
+    feed_end_B: Tensor,
+    search_end_B: Tensor,
+    candidates_BC: Tensor,
+    query_B: Tensor | None = None,
+    *,
+    feed_len: int,
+    search_len: int,
+    queries: Ragged | None = None,
+    align_items_N: Tensor | None = None,
+    align_queries_N: Tensor | None = None,
+) -> SearchRecommendBatch:
+    """One batch from flat tables: windows of the last entries strictly before the given ends.
+
+    Args:
+        feed_end_B: position in `history.feed_items` of the first feed entry that is not history; `search_end_B` likewise.
+        query_B: the query of each search case: rows of `queries` where that is given, else of `history.queries`.
+        queries: queries that the history does not hold (serving).
+        align_queries_N: rows of `history.queries`.
+    """
+    feed_start_B, search_start_B = history.feed_offsets[user_B], history.search_offsets[user_B]
+    feed_len = _trim(feed_start_B, feed_end_B, feed_len)
+    search_len = _trim(search_start_B, search_end_B, search_len)
+    feed_at_BF, feed_is_real_BF = window(feed_start_B, feed_end_B, feed_len)
+    search_at_BS, search_is_real_BS = window(search_start_B, search_end_B, search_len)
+
+    # merged slot = own slot + entries of the other kind that come before it and lie inside the other window
+    skipped_searches_B1 = (search_at_BS[:, :1] - search_start_B[:, None]).clamp(min=0)
+    skipped_feeds_B1 = (feed_at_BF[:, :1] - feed_start_B[:, None]).clamp(min=0)
+    num_searches_B1, num_feeds_B1 = search_is_real_BS.sum(1, keepdim=True), feed_is_real_BF.sum(1, keepdim=True)
+    feed_others_BF = (_take(history.feed_others, feed_at_BF, feed_is_real_BF) - skipped_searches_B1).clamp(min=0)
+    search_others_BS = (_take(history.search_others, search_at_BS, search_is_real_BS) - skipped_feeds_B1).clamp(min=0)
+    feed_slots_BF = torch.arange(feed_len, device=user_B.device) + torch.minimum(feed_others_BF, num_searches_B1)
+    search_slots_BS = torch.arange(search_len, device=user_B.device) + torch.minimum(search_others_BS, num_feeds_B1)
+
+    clicks = history.search_clicks
+    safe_BS = torch.where(search_is_real_BS, search_at_BS, 0)
+    if len(clicks):
+        widths_BS = torch.where(search_is_real_BS, clicks.lengths[safe_BS], 0)
+        clicks_BSK = clicks.padded(safe_BS, max(1, int(widths_BS.max())))
+        clicks_BSK = torch.where(search_is_real_BS[..., None], clicks_BSK, 0)
+    else:
+        clicks_BSK = torch.zeros(*search_at_BS.shape, 1, dtype=torch.int64, device=user_B.device)
+
+    # the distinct queries of this batch; the empty query keeps row 0
+    past_BS = _take(history.search_queries, search_at_BS, search_is_real_BS)
+    zero = torch.zeros(1, dtype=torch.int64, device=user_B.device)
+    parts = [zero, past_BS.reshape(-1)]
+    if query_B is not None and queries is None:
+        parts.append(query_B)
+    if align_queries_N is not None:
+        parts.append(align_queries_N)
+    distinct, local = torch.unique(torch.cat(parts), return_inverse=True)
+    pieces = list(local.split([len(part) for part in parts]))
+    local_queries = history.queries.select(distinct)
+    query_rows_B = torch.zeros_like(user_B)
+    if query_B is not None and queries is None:
+        query_rows_B = pieces[2]
+    elif query_B is not None and queries is not None:
+        query_rows_B = query_B + len(local_queries)
+        values = torch.cat([local_queries.values, queries.values])
+        offsets = torch.cat([local_queries.offsets, queries.offsets[1:] + local_queries.offsets[-1]])
+        local_queries = Ragged(values, offsets)
+    return SearchRecommendBatch(
+        task=task,
+        user_B=user_B,
+        feed_items_BF=_take(history.feed_items, feed_at_BF, feed_is_real_BF),
+        feed_is_real_BF=feed_is_real_BF,
+        feed_slots_BF=torch.where(feed_is_real_BF, feed_slots_BF, 0),
+        search_queries_BS=pieces[1].reshape(past_BS.shape),
+        search_clicks_BSK=clicks_BSK,
+        search_is_real_BS=search_is_real_BS,
+        search_slots_BS=torch.where(search_is_real_BS, search_slots_BS, 0),
+        query_B=query_rows_B,
+        candidates_BC=candidates_BC,
+        queries=local_queries,
+        catalogue=catalogue,
+        align_items_N=align_items_N,
+        align_queries_N=pieces[-1] if align_queries_N is not None else None,
+    )
+
+
+@dataclass(frozen=True)
+class TrainEvents(OnDevice):
+    """The training part as one sequence a user: what untrained models count. Sorted by user, then time, then file order."""
+
+    user_E: Tensor
+    item_E: Tensor  # one row for each clicked item (a search with two clicks gives two)
+    is_search_E: Tensor  # bool
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model must know of the data to lay out its tables; counts are without the padding row 0."""
+
+    num_users: int
+    num_items: int
+    num_words: int
+    category_sizes: tuple[int, ...] = ()  # values of each category column
+    attribute_sizes: tuple[int, ...] = ()  # values of each user attribute column
+    feed_len: int = 30
+    search_len: int = 30

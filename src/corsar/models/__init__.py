@@ -1,0 +1,32 @@
+"""The models by name: a new one is one file and one line here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING
+
+from corsar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from corsar.models.base import Model
+
+MODELS: dict[str, str] = {
+    "unisar": "corsar.models.unisar:UniSARNet",
+    "sasrec": "corsar.models.sasrec:SASRecNet",
+    "popularity": "corsar.models.popularity:Popularity",
+    "covisit": "corsar.models.covisit:CoVisit",
+    "bm25": "corsar.models.bm25:BM25",
+    "blend": "corsar.models.blend:Blend",
+}
+
+
+def model_class(name: str) -> type[Model]:
+    """The class of the model called `name`; ConfigError where there is none."""
+    if name not in MODELS:
+        close = difflib.get_close_matches(name, MODELS, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(MODELS)}."
+        raise ConfigError(f"unknown model '{name}'; {hint}")
+    module, _, attribute = MODELS[name].partition(":")
+    found: type[Model] = getattr(importlib.import_module(module), attribute)
+    return found

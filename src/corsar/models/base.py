@@ -1,0 +1,52 @@
+"""The contract of a model: numbers in, scores and named loss terms out. Nothing here opens a file or names a device."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
+
+Terms = dict[str, Tensor]
+
+
+class Model(nn.Module):
+    """Base of all models. A trained one writes `loss`; an untrained one writes `count` and has no loss."""
+
+    class Config(BaseModel):
+        """Settings of the `[model]` section; an unknown key is an error."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trained: ClassVar[bool] = True  # False: `count` is all there is to learn
+    tasks: ClassVar[tuple[str, ...]] = ("recommend", "search")
+
+    def __init__(self, config: BaseModel, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.sizes = config, sizes
+
+    def score(self, batch: SearchRecommendBatch) -> Tensor:
+        """Scores of the candidates, [B, C]; higher is better, unbounded, finite."""
+        raise NotImplementedError  # abstract
+
+    def loss(self, batch: SearchRecommendBatch) -> Terms:
+        """Named scalar terms; column 0 of the candidates is the positive, the others are negatives."""
+        raise NotImplementedError  # abstract
+
+    def term_weights(self) -> dict[str, float]:
+        """Weight of each loss term; a term that is not named weighs 1."""
+        return {}
+
+    def load_weights(self, tensors: dict[str, Tensor]) -> None:
+        """Take stored weights; an untrained model, whose buffers have no fixed size, takes them by name."""
+        if self.trained:
+            self.load_state_dict(tensors)
+        else:
+            for name, tensor in tensors.items():
+                self.register_buffer(name, tensor)
+
+    def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
+        """Fill the buffers of an untrained model from the training part."""
+        raise NotImplementedError  # abstract

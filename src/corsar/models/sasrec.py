@@ -1,0 +1,109 @@
+"""SASRec: the next item from one causal transformer over the merged history.
+
+Paper
+    Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018.
+
+Differs from the paper
+    Pre-norm blocks with a GELU feed-forward. The loss stands at the case's position alone, over the case's negatives, so that
+    every model here learns from the same cases by the same loop. Feed events and searches form one sequence; a search enters
+    as the mean of its clicked items and its query is not read, in its history and in the search task alike.
+
+Differs from the published code
+    Positions count back from the newest event, so that a longer window changes nothing for a short history. An empty history
+    scores by one learned vector.
+
+Cost
+    Attention over at most feed_len + search_len positions.
+
+Shape suffixes: B cases, L merged slots, C candidates, D channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from corsar.batch import SearchRecommendBatch, Sizes
+from corsar.models.base import Model, Terms
+from corsar.nn.dropout import Dropout
+from corsar.nn.embeddings import id_embedding
+
+
+class SASRecNet(Model):
+    """The bare module: item ids in one sequence, dot products out."""
+
+    class Config(Model.Config):
+        """Sizes of SASRec."""
+
+        name: str = "sasrec"
+        dim: int = Field(64, ge=1)
+        blocks: int = Field(2, ge=1)
+        heads: int = Field(2, ge=1)
+        dropout: float = Field(0.2, ge=0, lt=1)
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        dim = config.dim
+        self.item = id_embedding(sizes.num_items, dim)
+        self.item_bias = id_embedding(sizes.num_items, 1)
+        self.position = nn.Embedding(sizes.feed_len + sizes.search_len + 1, dim)
+        self.start = nn.Parameter(torch.zeros(dim))  # stands before the oldest event
+        block = nn.TransformerEncoderLayer(
+            dim, config.heads, 4 * dim, config.dropout, F.gelu, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, config.blocks, nn.LayerNorm(dim), enable_nested_tensor=False)
+        self.drop = Dropout(config.dropout)
+        with torch.no_grad():
+            for table in (self.item, self.position):
+                nn.init.normal_(table.weight, std=dim**-0.5)
+            self.item.weight[0] = 0
+            nn.init.zeros_(self.item_bias.weight)
+            for name, parameter in self.blocks.named_parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+                elif name.endswith("bias"):
+                    nn.init.zeros_(parameter)
+
+    def score(self, batch: SearchRecommendBatch) -> Tensor:
+        """Dot product of the history's state and each candidate, plus the candidate's bias, [B, C]."""
+        state_BD = self.encode(batch)
+        items_BCD = F.embedding(batch.candidates_BC, self.item.weight)
+        bias_BC = F.embedding(batch.candidates_BC, self.item_bias.weight).squeeze(-1)
+        return (items_BCD @ state_BD.unsqueeze(-1)).squeeze(-1) + bias_BC
+
+    def loss(self, batch: SearchRecommendBatch) -> Terms:
+        """click: binary cross-entropy, the target against the mean of its negatives."""
+        logits_BC = self.score(batch)
+        return {"click": F.softplus(-logits_BC[:, 0]).mean() + F.softplus(logits_BC[:, 1:]).mean()}
+
+    def encode(self, batch: SearchRecommendBatch) -> Tensor:
+        """The state after the newest event, [B, D]."""
+        merged_BLD, length_B = self._merge(batch)
+        slots = torch.arange(merged_BLD.shape[1], device=length_B.device)
+        age_BL = (length_B[:, None] - slots).clamp(min=0)
+        x_BLD = self.drop(merged_BLD + self.position(age_BL))
+        causal = torch.ones(len(slots), len(slots), dtype=torch.bool, device=length_B.device).triu(1)
+        x_BLD = self.blocks(x_BLD, mask=causal, is_causal=True)  # pads stand last, so that no real slot reads one
+        state_BD: Tensor = x_BLD.gather(1, length_B[:, None, None].expand(-1, 1, x_BLD.shape[2])).squeeze(1)
+        return state_BD
+
+    def _merge(self, batch: SearchRecommendBatch) -> tuple[Tensor, Tensor]:
+        """Both kinds in time order behind the start vector, [B, L, D], and the number of events of each row."""
+        feed_BFD = F.embedding(batch.feed_items_BF, self.item.weight)
+        clicks_BSKD = F.embedding(batch.search_clicks_BSK, self.item.weight)
+        count_BS1 = (batch.search_clicks_BSK != 0).sum(-1, keepdim=True).clamp(min=1)
+        events = torch.cat([feed_BFD, clicks_BSKD.sum(2) / count_BS1], 1)
+        is_real = torch.cat([batch.feed_is_real_BF, batch.search_is_real_BS], 1)
+        slots = torch.cat([batch.feed_slots_BF, batch.search_slots_BS], 1) + 1
+        width = events.shape[1] + 1
+        slots = torch.where(is_real, slots, width)  # pads go to one slot more, which is cut off
+        merged = events.new_zeros(len(batch), width + 1, events.shape[2])
+        merged = merged.scatter(1, slots[..., None].expand_as(events), events)[:, :width]
+        start = F.one_hot(torch.zeros(1, dtype=torch.int64, device=slots.device), width).to(events.dtype)
+        merged = merged + start[..., None] * self.start
+        length_B = is_real.sum(1)
+        return merged[:, : int(length_B.max()) + 1], length_B

@@ -1,0 +1,251 @@
+"""UniSAR: one model for search and feed, by modelling how a user moves from one to the other.
+
+Paper
+    Shi et al., "UniSAR: Modeling User Transition Behaviors between Search and Recommendation", SIGIR 2024.
+
+Differs from the paper
+    Nothing that is known. Where the paper is silent (widths, norms, positions) the published code decides.
+
+Differs from the published code
+    `empty_history="nan"` gives its NaN where one side of the history is empty; here a missing side reads as zeros and takes no
+    part in the transition alignment. `query_in_attention=False` gives its target attention that does not see the query; here
+    the query is added to the candidate. Temperatures are kept at or above .01. Scores are logits, not sigmoids. Any number
+    of category columns, user attributes and clicks a search.
+
+Cost
+    Every step is linear in the real events, but for attention (squares of the window) and the query-item alignment
+    (distinct queries and items times the drawn negatives). Each distinct item and query of a batch is embedded once.
+
+Shape suffixes: B cases, F feed slots, S search slots, C candidates, D channels, R distinct items, Q distinct queries,
+T real feed positions, U real search positions, P (query, clicked item) pairs, N drawn negatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from corsar.batch import TASKS, SearchRecommendBatch, Sizes
+from corsar.models.base import Model, Terms
+from corsar.nn.attention import DecoderLayer, Empty, EncoderLayer, TargetAttention
+from corsar.nn.contrastive import Bilinear, pair_loss, view_loss
+from corsar.nn.embeddings import WordsEncoder, distinct, id_embedding
+from corsar.nn.experts import TaskExperts, tower
+from corsar.nn.packing import Packing
+
+
+@dataclass
+class Encoded:
+    """What the model knows of a batch before it looks at candidates."""
+
+    items_RD: Tensor
+    item_place: Tensor  # item row -> its place among the R
+    queries_QD: Tensor
+    user_BD: Tensor
+    feed: Packing
+    search: Packing
+    feed_event_TD: Tensor  # before positions
+    search_event_UD: Tensor
+    feed_to_feed_TD: Tensor
+    search_to_feed_TD: Tensor
+    search_to_search_UD: Tensor
+    feed_to_search_UD: Tensor
+    feed_TD: Tensor  # after fusion
+    search_UD: Tensor
+
+
+class UniSARNet(Model):
+    """The bare module; `corsar train` wraps it in data, training and evaluation."""
+
+    class Config(Model.Config):
+        """Sizes and options of UniSAR; defaults are the published settings on KuaiSAR, corrected."""
+
+        name: str = "unisar"
+        dim: int = Field(64, ge=1)
+        id_dim: int = Field(32, ge=1)  # item ids, user ids, attributes and categories
+        word_dim: int = Field(32, ge=1)
+        heads: int = Field(2, ge=1)
+        dropout: float = Field(0.1, ge=0, lt=1)
+        own_experts: int = Field(4, ge=1)
+        shared_experts: int = Field(4, ge=1)
+        expert_dim: int = Field(64, ge=1)
+        tower: tuple[int, ...] = (128, 64)
+        head: tuple[int, ...] = (200, 80)
+        item_text: bool = True  # captions and categories of items; False: ids alone
+        item_query_temperature: float = Field(0.5, gt=0)
+        item_query_weight: float = Field(0.001, ge=0)
+        transition_temperature: float = Field(0.1, gt=0)
+        transition_weight: float = Field(0.1, ge=0)
+        query_in_attention: bool = True
+        empty_history: Empty = "zero"
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        dim, ids, heads, dropout, empty = config.dim, config.id_dim, config.heads, config.dropout, config.empty_history
+        self.words = WordsEncoder(sizes.num_words, config.word_dim, dim)
+        self.item_id = id_embedding(sizes.num_items, ids)
+        categories = sizes.category_sizes if config.item_text else ()
+        self.categories = nn.ModuleList(id_embedding(size, ids) for size in categories)
+        self.item_linear = nn.Linear(ids * (1 + len(categories)) + (dim if config.item_text else 0), dim)
+        self.user_id = id_embedding(sizes.num_users, ids)
+        self.attributes = nn.ModuleList(id_embedding(size, ids) for size in sizes.attribute_sizes)
+        self.user_linear = nn.Linear(ids * (1 + len(sizes.attribute_sizes)), dim)
+        self.no_query = nn.Parameter(torch.empty(1, dim))  # stands in the query's place for recommend
+        self.feed_position = nn.Embedding(sizes.feed_len, dim)
+        self.search_position = nn.Embedding(sizes.search_len, dim)
+        self.merged_position = nn.Embedding(sizes.feed_len + sizes.search_len, dim)
+        self.feed_encoder = EncoderLayer(dim, heads, dim, dropout, empty)
+        self.search_encoder = EncoderLayer(dim, heads, dim, dropout, empty)
+        self.cross_encoder = EncoderLayer(dim, heads, dim, dropout, empty)
+        self.feed_decoder = DecoderLayer(dim, heads, dim, dropout, empty)
+        self.search_decoder = DecoderLayer(dim, heads, dim, dropout, empty)
+        self.feed_interest, self.search_interest = TargetAttention(dim, empty), TargetAttention(dim, empty)
+        self.experts = TaskExperts(TASKS, 5 * dim, config.own_experts, config.shared_experts, config.expert_dim, dropout)
+        self.towers = nn.ModuleDict({t: tower([config.expert_dim, *config.tower], dropout, False) for t in TASKS})
+        head = [config.tower[-1], *config.head, 1]
+        self.heads = nn.ModuleDict({t: tower(head, dropout, True) for t in TASKS})
+        self.item_query = Bilinear(dim, config.item_query_temperature)
+        self.feed_transition = Bilinear(dim, config.transition_temperature)
+        self.search_transition = Bilinear(dim, config.transition_temperature)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_normal_(parameter)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            for table in self.modules():
+                if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+                    table.weight[table.padding_idx] = 0
+
+    def term_weights(self) -> dict[str, float]:
+        """Weights of the alignment terms; click weighs 1."""
+        return {"item_query": self.config.item_query_weight, "transition": self.config.transition_weight}
+
+    def score(self, batch: SearchRecommendBatch) -> Tensor:
+        """Logits of the candidates, [B, C]."""
+        return self._logits(batch, self.encode(batch))
+
+    def loss(self, batch: SearchRecommendBatch) -> Terms:
+        """click: binary cross-entropy over the target and its negatives; item_query and transition: the alignments."""
+        encoded = self.encode(batch)
+        logits_BC = self._logits(batch, encoded)
+        is_target_BC = torch.zeros_like(logits_BC)
+        is_target_BC[:, 0] = 1
+        terms = {"click": F.binary_cross_entropy_with_logits(logits_BC, is_target_BC)}
+        if self.config.item_query_weight:
+            terms["item_query"] = self._item_query_loss(batch, encoded)
+        if self.config.transition_weight:
+            terms["transition"] = self._transition_loss(encoded)
+        return terms
+
+    def encode(self, batch: SearchRecommendBatch) -> Encoded:
+        """Embeddings, the four transitions and their fusion."""
+        feed, search = Packing(batch.feed_is_real_BF), Packing(batch.search_is_real_BS)
+        parts = [batch.feed_items_BF, batch.search_clicks_BSK, batch.candidates_BC]
+        if batch.align_items_N is not None:
+            parts.append(batch.align_items_N)
+        rows_R, item_place = distinct(parts, self.sizes.num_items + 1)
+        items_RD = self.embed_items(batch, rows_R)
+        queries_QD = self.words(batch.queries.values, batch.queries.offsets)
+        user_BD = self.embed_users(batch)
+
+        feed_TD = F.embedding(item_place[feed.pack(batch.feed_items_BF[..., None])[:, 0]], items_RD)
+        clicks_UK = item_place[search.pack(batch.search_clicks_BSK)]
+        search_UD = F.embedding(search.pack(batch.search_queries_BS[..., None])[:, 0], queries_QD)
+        search_UD = search_UD + F.embedding_bag(clicks_UK, items_RD, mode="mean", padding_idx=0)
+        merged_feed_TD = feed_TD + self.merged_position(feed.pack(batch.feed_slots_BF[..., None])[:, 0])
+        merged_search_UD = search_UD + self.merged_position(search.pack(batch.search_slots_BS[..., None])[:, 0])
+        feed_to_feed_TD = self.feed_encoder(feed_TD + self.feed_position(feed.at_T % feed.shape[1]), feed)
+        search_at_U = search.at_T % search.shape[1]
+        search_to_search_UD = self.search_encoder(search_UD + self.search_position(search_at_U), search)
+        search_to_feed_TD, feed_to_search_UD = self.cross_encoder.between(merged_feed_TD, merged_search_UD, feed, search)
+        return Encoded(
+            items_RD=items_RD,
+            item_place=item_place,
+            queries_QD=queries_QD,
+            user_BD=user_BD,
+            feed=feed,
+            search=search,
+            feed_event_TD=feed_TD,
+            search_event_UD=search_UD,
+            feed_to_feed_TD=feed_to_feed_TD,
+            search_to_feed_TD=search_to_feed_TD,
+            search_to_search_UD=search_to_search_UD,
+            feed_to_search_UD=feed_to_search_UD,
+            feed_TD=self.feed_decoder(feed_to_feed_TD, search_to_feed_TD, feed, feed),
+            search_UD=self.search_decoder(search_to_search_UD, feed_to_search_UD, search, search),
+        )
+
+    def embed_items(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
+        """tanh(W [id, words, categories]) of the given item rows, [R, D]; row 0 gives zeros."""
+        parts = [self.item_id(rows_R)]
+        if self.config.item_text:
+            words = batch.catalogue.item_words.select(rows_R)
+            parts.append(self.words(words.values, words.offsets))
+            values_RC = batch.catalogue.item_categories[rows_R]
+            parts += [table(values_RC[:, c]) for c, table in enumerate(self.categories)]
+        items_RD = torch.tanh(self.item_linear(torch.cat(parts, -1)))
+        return items_RD * (rows_R != 0).unsqueeze(1)
+
+    def embed_users(self, batch: SearchRecommendBatch) -> Tensor:
+        """tanh(W [id, attributes]), [B, D]; an unknown user has zeros for what is not known."""
+        values_BA = batch.catalogue.user_attributes[batch.user_B]
+        parts = [self.user_id(batch.user_B)] + [t(values_BA[:, a]) for a, t in enumerate(self.attributes)]
+        return torch.tanh(self.user_linear(torch.cat(parts, -1)))
+
+    def interests(self, batch: SearchRecommendBatch, encoded: Encoded, items_BCD: Tensor) -> tuple[Tensor, Tensor]:
+        """One interest vector a candidate from the feed side and one from the search side, each [B, C, D]."""
+        target_BCD = items_BCD
+        if batch.task == "search" and self.config.query_in_attention:
+            target_BCD = items_BCD + F.embedding(batch.query_B, encoded.queries_QD)[:, None]
+        feed_BCD = self.feed_interest(encoded.feed_TD, encoded.feed, target_BCD)
+        return feed_BCD, self.search_interest(encoded.search_UD, encoded.search, target_BCD)
+
+    def _logits(self, batch: SearchRecommendBatch, encoded: Encoded) -> Tensor:
+        items_BCD = F.embedding(encoded.item_place[batch.candidates_BC], encoded.items_RD)
+        feed_BCD, search_BCD = self.interests(batch, encoded, items_BCD)
+        if batch.task == "search":
+            query_BD = F.embedding(batch.query_B, encoded.queries_QD)
+        else:
+            query_BD = self.no_query.expand(len(batch), -1)
+        candidate_BCI = torch.cat([feed_BCD, search_BCD, items_BCD], -1)
+        mixed_BCX = self.experts(batch.task, candidate_BCI, torch.cat([encoded.user_BD, query_BD], -1))
+        logits: Tensor = self.heads[batch.task](self.towers[batch.task](mixed_BCX)).squeeze(-1)
+        return logits
+
+    def _item_query_loss(self, batch: SearchRecommendBatch, encoded: Encoded) -> Tensor:
+        if batch.align_items_N is None or batch.align_queries_N is None:
+            raise ValueError("a training batch carries align_items_N and align_queries_N")
+        clicks_BSK = batch.search_clicks_BSK
+        is_pair_BSK = clicks_BSK != 0
+        query_P = batch.search_queries_BS[..., None].expand_as(clicks_BSK)[is_pair_BSK]
+        return pair_loss(
+            self.item_query,
+            encoded.queries_QD,
+            encoded.items_RD,
+            query_P,
+            encoded.item_place[clicks_BSK[is_pair_BSK]],
+            F.embedding(batch.align_queries_N, encoded.queries_QD),
+            F.embedding(encoded.item_place[batch.align_items_N], encoded.items_RD),
+        )
+
+    def _transition_loss(self, encoded: Encoded) -> Tensor:
+        feed, search = encoded.feed, encoded.search
+        sides = [
+            (self.feed_transition, feed, encoded.search_to_feed_TD, encoded.feed_to_feed_TD),
+            (self.search_transition, search, encoded.feed_to_search_UD, encoded.search_to_search_UD),
+        ]
+        total = encoded.user_BD.new_zeros(())
+        has_both_B = (feed.length_B > 0) & (search.length_B > 0)
+        for scorer, at, cross, own in sides:
+            views = [at.mean(cross), at.mean(own)]
+            if self.config.empty_history == "zero":  # a missing side says nothing of a transition
+                views = [view[has_both_B] for view in views]
+            total = total + view_loss(scorer, *views)
+        return total
