@@ -64,7 +64,7 @@ class _BoundedLogSumExp(torch.autograd.Function):
 
 def fast_bounded_logsumexp(logits: Tensor, sharpness: Tensor, *, skip_diagonal: bool = False) -> Tensor:
     """`bounded_logsumexp` with a hand-written backward, [A]."""
-    out: Tensor = _BoundedLogSumExp.apply(logits, sharpness, skip_diagonal)
+    out: Tensor = _BoundedLogSumExp.apply(logits, sharpness, skip_diagonal)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -22,7 +22,7 @@ class Dropout(nn.Module):
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         bits = bits.view(torch.int16)[: x.numel()].view(x.shape)
         keep = bits >= round(self.probability * 65536) - 32768
-        kept: Tensor = _Keep.apply(x, keep, 1 / (1 - self.probability))
+        kept: Tensor = _Keep.apply(x, keep, 1 / (1 - self.probability))  # type: ignore[no-untyped-call]
         return kept
 
 

@@ -40,13 +40,11 @@ class TaskExperts(nn.Module):
 
     def forward(self, task: str, candidate_BCI: Tensor, case_BJ: Tensor) -> Tensor:
         """[B, C, D]; the inputs of an expert are the candidate's, then the case's."""
-        maps = [self.own[task], self.shared, self.gates[task]]
-        weight = torch.cat([m.weight for m in maps])  # type: ignore[misc]
-        bias = torch.cat([m.bias for m in maps])  # type: ignore[misc]
-        split = candidate_BCI.shape[-1]
-        mapped = F.linear(candidate_BCI, weight[:, :split])
-        mapped = mapped + F.linear(case_BJ, weight[:, split:], bias)[:, None]
-        num_gates = maps[2].bias.shape[0]
-        experts, gates = mapped.split([mapped.shape[-1] - num_gates, num_gates], dim=-1)
+        maps = [m for m in (self.own[task], self.shared, self.gates[task]) if isinstance(m, nn.Linear)]
+        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
+        split, num_gates = candidate_BCI.shape[-1], maps[-1].out_features
+        mapped = F.linear(candidate_BCI, weight[:, :split]) + F.linear(case_BJ, weight[:, split:], bias)[:, None]
+        experts, gates = mapped[..., :-num_gates], mapped[..., -num_gates:]
         experts = self.drop(F.relu(experts)).unflatten(-1, (-1, self.expert_dim))
-        return (gates.softmax(-1).unsqueeze(-2) @ experts).squeeze(-2)
+        mixed: Tensor = (gates.softmax(-1).unsqueeze(-2) @ experts).squeeze(-2)
+        return mixed

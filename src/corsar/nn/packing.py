@@ -27,11 +27,16 @@ class Packing:
     def pack(self, padded_BLE: Tensor) -> Tensor:
         """The real positions, [T, ...]."""
         flat = padded_BLE.reshape(-1, *padded_BLE.shape[2:])
-        return flat if self.is_full else _Pick.apply(flat, self.at_T)
+        if self.is_full:
+            return flat
+        packed: Tensor = _Pick.apply(flat, self.at_T)  # type: ignore[no-untyped-call]
+        return packed
 
     def unpack(self, packed_TE: Tensor) -> Tensor:
         """The rows with zeros at padding, [B, L, E]."""
-        flat = packed_TE if self.is_full else _Place.apply(packed_TE, self.at_T, self.is_real_BL.numel())
+        flat = packed_TE
+        if not self.is_full:
+            flat = _Place.apply(packed_TE, self.at_T, self.is_real_BL.numel())  # type: ignore[no-untyped-call]
         return flat.reshape(*self.shape, *packed_TE.shape[1:])
 
     def mean(self, packed_TE: Tensor) -> Tensor:
