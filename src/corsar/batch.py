@@ -126,6 +126,11 @@ class SearchRecommendBatch(OnDevice):
     def __len__(self) -> int:
         return len(self.user_B)
 
+    def take(self, rows: Tensor) -> SearchRecommendBatch:
+        """The given cases, in that order."""
+        changed = {f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self) if "_B" in f.name}
+        return dataclasses.replace(self, **changed)
+
 
 def window(starts_B: Tensor, ends_B: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """The last `length` entries before each end: positions [B, length] and which of them are real (bool)."""

@@ -129,10 +129,13 @@ class UniSARNet(Model):
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Logits of the candidates, [B, C]."""
-        return self._logits(batch, self.encode(batch))
+        order_B = self._by_length(batch)
+        batch = batch.take(order_B)
+        return self._logits(batch, self.encode(batch))[order_B.argsort()]
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
         """click: binary cross-entropy over the target and its negatives; item_query and transition: the alignments."""
+        batch = batch.take(self._by_length(batch))
         encoded = self.encode(batch)
         logits_BC = self._logits(batch, encoded)
         is_target_BC = torch.zeros_like(logits_BC)
@@ -207,6 +210,11 @@ class UniSARNet(Model):
         feed_BCD = self.feed_interest(encoded.feed_TD, encoded.feed, target_BCD)
         return feed_BCD, self.search_interest(encoded.search_UD, encoded.search, target_BCD)
 
+    @staticmethod
+    def _by_length(batch: SearchRecommendBatch) -> Tensor:
+        """Cases in order of the longer history, so that rows that attend together are about as long, [B]."""
+        return torch.maximum(batch.feed_is_real_BF.sum(1), batch.search_is_real_BS.sum(1)).argsort(stable=True)
+
     def _logits(self, batch: SearchRecommendBatch, encoded: Encoded) -> Tensor:
         items_BCD = F.embedding(encoded.item_place[batch.candidates_BC], encoded.items_RD)
         feed_BCD, search_BCD = self.interests(batch, encoded, items_BCD)
@@ -220,8 +228,8 @@ class UniSARNet(Model):
         return logits
 
     def _item_query_loss(self, batch: SearchRecommendBatch, encoded: Encoded) -> Tensor:
-        if batch.align_items_N is None or batch.align_queries_N is None:
-            raise ValueError("a training batch carries align_items_N and align_queries_N")
+        if batch.align_items_N is None or batch.align_queries_N is None:  # nobody searches in these logs
+            return encoded.items_RD.new_zeros(())
         clicks_BSK = batch.search_clicks_BSK
         is_pair_BSK = clicks_BSK != 0
         query_P = batch.search_queries_BS[..., None].expand_as(clicks_BSK)[is_pair_BSK]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corsar.nn.dropout import Dropout
-from corsar.nn.packing import Packing
+from corsar.nn.packing import Packing, Rows
 
 Empty = Literal["zero", "nan"]
 
@@ -54,13 +54,16 @@ class MultiHeadAttention(nn.Module):
 
     def attend(self, q_TD: Tensor, k_SD: Tensor, v_SD: Tensor, at: Packing, memory: Packing) -> Tensor:
         """What each query position reads, before the output map, [T, D]."""
-        q_BHLE = self._rows(q_TD, at)
-        k_BHLE, v_BHLE = self._rows(k_SD, memory), self._rows(v_SD, memory)
-        logits_BHLL = (q_BHLE * (self.dim // self.heads) ** -0.5) @ k_BHLE.transpose(-1, -2)
-        weights = masked_softmax(logits_BHLL, memory.is_real_BL[:, None, None, :], self.empty)
-        return at.pack((self.drop(weights) @ v_BHLE).transpose(1, 2).reshape(*at.shape, self.dim))
+        parts = zip(at.chunks, memory.chunks, at.split(q_TD), memory.split(k_SD), memory.split(v_SD), strict=True)
+        return torch.cat([self._attend(*part) for part in parts])
 
-    def _rows(self, x_TD: Tensor, at: Packing) -> Tensor:
+    def _attend(self, at: Rows, memory: Rows, q_TD: Tensor, k_SD: Tensor, v_SD: Tensor) -> Tensor:
+        q_BHLE = self._by_head(q_TD, at) * (self.dim // self.heads) ** -0.5
+        logits_BHLL = q_BHLE @ self._by_head(k_SD, memory).transpose(-1, -2)
+        weights = self.drop(masked_softmax(logits_BHLL, memory.is_real_BL[:, None, None, :], self.empty))
+        return at.pack((weights @ self._by_head(v_SD, memory)).transpose(1, 2).reshape(*at.shape, self.dim))
+
+    def _by_head(self, x_TD: Tensor, at: Rows) -> Tensor:
         return at.unpack(x_TD).view(*at.shape, self.heads, -1).transpose(1, 2)
 
 
@@ -147,7 +150,10 @@ class TargetAttention(nn.Module):
 
     def forward(self, history_TD: Tensor, at: Packing, target_BCD: Tensor) -> Tensor:
         """[B, C, D]; a row without history gives 0."""
-        keys_BLD = at.unpack(history_TD @ self.weight)
-        logits_BCL = target_BCD @ keys_BLD.transpose(1, 2)
-        weights_BCL = masked_softmax(logits_BCL, at.is_real_BL[:, None, :], self.empty)
-        return weights_BCL @ at.unpack(history_TD)
+        parts = zip(at.chunks, at.split(history_TD), at.split(history_TD @ self.weight), strict=True)
+        read = []
+        for (rows, values_TD, keys_TD), target in zip(parts, target_BCD.split(at.chunk), strict=True):  # type: ignore[no-untyped-call]
+            logits_BCL = target @ rows.unpack(keys_TD).transpose(1, 2)
+            weights_BCL = masked_softmax(logits_BCL, rows.is_real_BL[:, None, :], self.empty)
+            read.append(weights_BCL @ rows.unpack(values_TD))
+        return torch.cat(read)

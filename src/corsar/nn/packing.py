@@ -10,19 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+CHUNK = 128  # rows that attend together; where rows stand in order of length, each chunk is little wider than its rows
 
-class Packing:
-    """Where the real positions of a batch stand.
 
-    Linear maps, norms and feed-forward nets work on packed positions [T, E]; only attention needs the rows back.
-    """
+class Rows:
+    """Rows of a padded batch, and where their real positions stand."""
 
     def __init__(self, is_real_BL: Tensor) -> None:
         self.is_real_BL = is_real_BL
         self.shape = is_real_BL.shape
         self.at_T = is_real_BL.reshape(-1).nonzero().squeeze(1)
         self.is_full = len(self.at_T) == is_real_BL.numel()
-        self.length_B = is_real_BL.sum(1)
 
     def pack(self, padded_BLE: Tensor) -> Tensor:
         """The real positions, [T, ...]."""
@@ -39,9 +37,32 @@ class Packing:
             flat = _Place.apply(packed_TE, self.at_T, self.is_real_BL.numel())  # type: ignore[no-untyped-call]
         return flat.reshape(*self.shape, *packed_TE.shape[1:])
 
+
+class Packing(Rows):
+    """A whole batch. Linear maps, norms and feed-forward nets work on its packed positions [T, E].
+
+    Only attention needs the rows back; it takes them chunk by chunk, each as wide as its longest row.
+    """
+
+    def __init__(self, is_real_BL: Tensor, chunk: int = CHUNK) -> None:
+        super().__init__(is_real_BL)
+        self.length_B = is_real_BL.sum(1)
+        parts = self.length_B.split(chunk)  # type: ignore[no-untyped-call]
+        self.sizes = [int(part.sum()) for part in parts]  # packed positions of each chunk
+        widths = [max(1, int(part.max())) for part in parts]
+        rows = is_real_BL.split(chunk)  # type: ignore[no-untyped-call]
+        self.chunks = [Rows(part[:, :width]) for part, width in zip(rows, widths, strict=True)]
+        self.chunk = chunk
+
+    def split(self, packed_TE: Tensor) -> tuple[Tensor, ...]:
+        """The packed positions of each chunk."""
+        parts: tuple[Tensor, ...] = torch.split(packed_TE, self.sizes)
+        return parts
+
     def mean(self, packed_TE: Tensor) -> Tensor:
         """Mean over the real positions of each row, 0 where a row has none, [B, E]."""
-        return self.unpack(packed_TE).sum(1) / self.length_B.clamp(min=1).unsqueeze(1)
+        sums = [rows.unpack(part).sum(1) for rows, part in zip(self.chunks, self.split(packed_TE), strict=True)]
+        return torch.cat(sums) / self.length_B.clamp(min=1).unsqueeze(1)
 
 
 class _Pick(torch.autograd.Function):

@@ -33,17 +33,18 @@ def sum_rows(keys: Tensor, values: Tensor, width: int, rows_BR: Tensor, weights_
     parts = [
         way(keys, values, width, rows, weights, columns)
         for rows, weights, columns in zip(
-            rows_BR.split(size), weights_BR.double().split(size), columns_BC.split(size), strict=True
+            *(torch.split(x, size) for x in (rows_BR, weights_BR.double(), columns_BC)), strict=True
         )
     ]
     return torch.cat(parts).float().double()
 
 
 def _looked_up(keys: Tensor, values: Tensor, width: int, rows: Tensor, weights: Tensor, columns: Tensor) -> Tensor:
-    wanted_BRC = rows[:, :, None] * width + columns[:, None, :]
-    at_BRC = torch.searchsorted(keys, wanted_BRC).clamp_(max=len(keys) - 1)
-    found_BRC = torch.where(keys[at_BRC] == wanted_BRC, values[at_BRC], 0).double()
-    return (found_BRC * weights[:, :, None]).sum(1)
+    case, place = weights.nonzero(as_tuple=True)  # rows that weigh nothing are not looked up
+    wanted = rows[case, place][:, None] * width + columns[case]
+    at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+    found = torch.where(keys[at] == wanted, values[at], 0).double() * weights[case, place][:, None]
+    return torch.zeros(columns.shape, dtype=torch.float64, device=columns.device).index_add_(0, case, found)
 
 
 def _dense(keys: Tensor, values: Tensor, width: int, rows: Tensor, weights: Tensor, columns: Tensor) -> Tensor:

@@ -1,0 +1,83 @@
+"""BM25 with binary match: which candidates hold the words of the query, rare words first.
+
+    score(x) = Σ over the query's words w that x holds of idf(w) · (k1 + 1) / (1 + k1 · (1 − b + b · len(x) / mean len))
+    idf(w) = ln(1 + (N − n + ½) / (n + ½)), n of the N items holding w
+
+An item's document is the set of its words, and its length the number of them. A word that the query repeats counts again. The
+history is not read.
+
+Paper
+    Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
+
+Differs from the paper
+    A word of a document counts once, however often it stands there; ½ inside the logarithm keeps every idf positive.
+
+Cost
+    One number for each (word, item) pair; a score looks up query words · candidates of them.
+
+Shape suffixes: B cases, R query words, C candidates.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
+from corsar.models.base import Model
+from corsar.nn.sparse import sum_rows
+
+
+def count_words(catalogue: Catalogue, k1: float, b: float) -> tuple[Tensor, Tensor]:
+    """Sorted keys `word * (items + 1) + item`, and what the word adds to the item's score (float32)."""
+    words, num_items = catalogue.item_words, catalogue.num_items
+    width = num_items + 1
+    owner = torch.repeat_interleave(words.lengths)
+    keys = torch.unique(words.values * width + owner)
+    keys = keys[(keys >= width) & (keys % width != 0)]  # no padding word, no padding item
+    word, item = keys // width, keys % width
+    holders = torch.bincount(word).double()
+    lengths = torch.bincount(item, minlength=width).double()
+    idf = torch.log1p((num_items - holders + 0.5) / (holders + 0.5))
+    mean_length = max(float(lengths.sum()) / max(1, num_items), 1e-9)
+    values = idf[word] * (k1 + 1) / (1 + k1 * (1 - b + b * lengths[item] / mean_length))
+    return keys, values.float()
+
+
+def query_words(batch: SearchRecommendBatch) -> Tensor:
+    """The words of each case's query, repeats kept, 0 behind them, [B, R]."""
+    lengths_B = batch.queries.lengths[batch.query_B]
+    return batch.queries.padded(batch.query_B, max(1, int(lengths_B.max())) if len(lengths_B) else 1)
+
+
+class BM25(Model):
+    """Scores are BM25 of query and item words."""
+
+    class Config(Model.Config):
+        """The two constants of BM25."""
+
+        name: str = "bm25"
+        k1: float = Field(1.2, ge=0)
+        b: float = Field(0.75, ge=0, le=1)
+
+    config: Config
+    trained = False
+    tasks = ("search",)
+    word_keys: Tensor
+    word_values: Tensor
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.register_buffer("word_keys", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("word_values", torch.zeros(0))
+
+    def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
+        """Weigh the words of the catalogue's items; events are not read."""
+        self.word_keys, self.word_values = count_words(catalogue, self.config.k1, self.config.b)
+
+    def score(self, batch: SearchRecommendBatch) -> Tensor:
+        """BM25 of each candidate for the query, [B, C] float64."""
+        words_BR = query_words(batch)
+        width = batch.catalogue.num_items + 1
+        return sum_rows(self.word_keys, self.word_values, width, words_BR, words_BR != 0, batch.candidates_BC)

@@ -1,0 +1,45 @@
+"""Popularity: how often an item stands in the training part, whoever asks and whatever for.
+
+Cost
+    One number an item.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
+from corsar.models.base import Model
+
+
+def item_counts(events: TrainEvents, num_items: int) -> Tensor:
+    """How often each item row stands in the training part, [items + 1] float64; 0 for the padding row."""
+    counts = torch.bincount(events.item_E, minlength=num_items + 1).double()
+    counts[0] = 0
+    return counts
+
+
+class Popularity(Model):
+    """Scores are training counts."""
+
+    class Config(Model.Config):
+        """There is nothing to set."""
+
+        name: str = "popularity"
+
+    config: Config
+    trained = False
+    counts: Tensor
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.register_buffer("counts", torch.zeros(sizes.num_items + 1, dtype=torch.float64))
+
+    def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
+        """Count the items of the training part."""
+        self.counts = item_counts(events, catalogue.num_items)
+
+    def score(self, batch: SearchRecommendBatch) -> Tensor:
+        """The count of each candidate, [B, C] float64."""
+        return self.counts[batch.candidates_BC]
