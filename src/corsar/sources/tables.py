@@ -1,0 +1,228 @@
+"""Your own logs: Parquet or CSV files of events, and of items, users and given candidates where you have them.
+
+Columns are found by their obvious names, or named in a column map that reads canonical = source:
+
+    [columns.events]
+    time_ms = "time"
+    [columns.items]
+    text = ["title", "description"]
+    categories = ["brand"]
+    [columns.users]
+    attributes = ["age_group"]
+    [time]
+    unit = "s"                  # ms, s, us, iso, ordinal; `time_unit = "s"` at the top says the same
+    [kinds]
+    view = "feed"               # what the column `kind` holds = what it means
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from corsar.errors import ConfigError, DataError
+from corsar.schema import CANDIDATES, EVENTS, ITEMS, KINDS, USERS, Origin, Tables, make_tables
+from corsar.sources.columns import choose, find_columns, join_text, must_have, read_ids, read_lists
+from corsar.sources.files import Scan, scan_file
+from corsar.sources.times import UNITS, read_times
+
+Note = dict[str, Any]
+
+
+def read_tables(
+    events: str | Path,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
+    candidates: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Tables:
+    """Canonical tables from a person's own files.
+
+    Args:
+        config: the column map, as in this module's docstring; other keys of it are not looked at, apart from `derived`: a
+            sentence that is shown beside each figure.
+
+    Raises:
+        DataError: a file or a column is not what it should be; the message names both and says what to do.
+        ConfigError: the column map has an unknown key.
+    """
+    config = config or {}
+    notes: list[Note] = []
+    maps = _maps(config)
+    frame, origin, unit = _events(scan_file(events), maps["events"], config, notes)
+    origins = {"events": origin}
+    frames: dict[str, pl.DataFrame] = {}
+    categories: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    if items is not None:
+        frames["items"], origins["items"], categories = _items(scan_file(items), maps["items"], notes)
+    if users is not None:
+        frames["users"], origins["users"], attributes = _users(scan_file(users), maps["users"], notes)
+    if candidates is not None:
+        frames["candidates"], origins["candidates"] = _candidates(
+            scan_file(candidates), maps["candidates"], unit, notes
+        )
+    tables = make_tables(
+        frame,
+        frames.get("items"),
+        frames.get("users"),
+        frames.get("candidates"),
+        source="tables: " + ", ".join(origin.file for origin in origins.values()),
+        clock="ordinal" if unit == "ordinal" else "utc",
+        derived=config.get("derived"),
+        categories=categories,
+        attributes=attributes,
+        origins=origins,
+    )
+    silent = tables.events.filter((pl.col("kind") == "search") & pl.col("query").is_null()).height
+    if silent:
+        notes.append(_note("events", "note", silent, "searches without a query, kept"))
+    kept = {"events": tables.events, "items": tables.items, "users": tables.users, "candidates": tables.candidates}
+    notes += [_note(name, "kept", df.height) for name, df in kept.items() if df is not None]
+    tables.funnel.extend(notes)
+    return tables
+
+
+def _note(table: str, stage: str, rows: int, reason: str = "") -> Note:
+    return {"table": table, "stage": stage, "rows": rows, "reason": reason}
+
+
+def _maps(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The part of the column map for each table; a key that nothing reads is an error."""
+    known = {
+        "events": {*EVENTS},
+        "items": {*ITEMS, "categories"},
+        "users": {*USERS, "attributes"},
+        "candidates": {*CANDIDATES},
+    }
+    maps = config.get("columns", {})
+    for table, keys in maps.items():
+        if table not in known:
+            raise ConfigError(f"unknown table '{table}' in [columns]; use one of {', '.join(known)}.")
+        for key in keys:
+            if key not in known[table]:
+                raise ConfigError(f"unknown key '{key}' in [columns.{table}]; use one of {', '.join(known[table])}.")
+    return {table: maps.get(table, {}) for table in known}
+
+
+def _unit(config: Mapping[str, Any]) -> str | None:
+    unit: str | None = config.get("time", {}).get("unit", config.get("time_unit"))
+    if unit is not None and unit not in UNITS:
+        raise ConfigError(f"unknown time unit {unit!r}; use one of {', '.join(UNITS)}.")
+    return unit
+
+
+def _events(
+    scan: Scan, told: Mapping[str, Any], config: Mapping[str, Any], notes: list[Note]
+) -> tuple[pl.DataFrame, Origin, str]:
+    names = find_columns(scan, EVENTS, told, "events", optional=("kind",))
+    origin = Origin(scan.file, names)
+    df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
+    notes.append(_note("events", "read", df.height))
+    times, unit, note = read_times(df["time_ms"], _unit(config), origin)
+    if note:
+        notes.append(_note("events", "note", df.height, note))
+    df = df.with_columns(times, *(read_ids(df[name]) for name in ("user_id", "item_id", "session_id") if name in names))
+    if "query" in names:
+        query = pl.col("query").cast(pl.String)
+        df = df.with_columns(query=pl.when(query.str.strip_chars() != "").then(query))
+    if "label" in names and df.schema["label"] == pl.String:
+        truth = {"true": "1", "false": "0"}
+        df = df.with_columns(pl.col("label").str.strip_chars().str.to_lowercase().replace(truth))
+    df = _with_kind(df, config.get("kinds", {}), origin)
+    return _with_searches(df, notes), origin, unit
+
+
+def _with_kind(df: pl.DataFrame, meanings: Mapping[str, str], origin: Origin) -> pl.DataFrame:
+    """The events with canonical kinds; without a column for them, an event with a query is a search."""
+    if "kind" not in df.columns:
+        is_search = pl.col("query").is_not_null() if "query" in df.columns else pl.lit(False)
+        return df.with_columns(kind=pl.when(is_search).then(pl.lit("search")).otherwise(pl.lit("feed")))
+    kind = pl.col("kind").cast(pl.String).str.strip_chars()
+    df = df.with_columns(kind.replace(dict(meanings)).str.to_lowercase())
+    found = df["kind"].drop_nulls().unique(maintain_order=True).to_list()
+    unknown = [kind for kind in found if kind not in KINDS]
+    if unknown:
+        shown = ", ".join(repr(kind) for kind in unknown[:5])
+        raise DataError(
+            f"{origin.column('kind')} holds {shown}; say under [kinds] which of {', '.join(KINDS)} each means, "
+            f'as in {unknown[0]} = "feed".'
+        )
+    return df
+
+
+def _with_searches(df: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:
+    """The events with a session_id that tells searches apart, where the file's session is a whole visit of a user."""
+    if "session_id" not in df.columns:
+        return df
+    is_search = pl.col("kind") == "search"
+    visits = df.filter(~is_search & pl.col("session_id").is_not_null()).height
+    df = df.with_columns(session_id=pl.when(is_search).then("session_id"))
+    if visits:
+        notes.append(_note("events", "note", visits, "sessions of feed events are not read; a session is one search"))
+    if "query" not in df.columns:
+        return df
+    key = ("user_id", "session_id")
+    queries = df.drop_nulls("session_id").group_by(key).agg(pl.col("query").n_unique())
+    several = queries.filter(pl.col("query") > 1).height
+    if several:
+        one = pl.struct(*key, "query").rank("dense").cast(pl.Int64)
+        df = df.with_columns(session_id=pl.when(pl.col("session_id").is_not_null()).then(one))
+        reason = "sessions hold several queries; each query of a session is taken as one search"
+        notes.append(_note("events", "note", several, reason))
+    return df
+
+
+def _items(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.DataFrame, Origin, tuple[str, ...]]:
+    texts = told.get("text", [])
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    for text in texts:
+        must_have(scan, text, "[columns.items] text")
+    plain = {key: value for key, value in told.items() if key not in ("categories", "text")}
+    names = find_columns(scan, ITEMS, plain | ({"text": texts[0]} if texts else {}), "items")
+    texts = texts or ([names["text"]] if "text" in names else [])
+    used = {*names.values(), *texts}
+    categories = choose(scan, told.get("categories"), used, "items", "categories")
+    df = scan.read(scan.frame.select(*dict.fromkeys([*names.values(), *texts, *categories])))
+    notes.append(_note("items", "read", df.height))
+    _note_unused(scan, used | {*categories}, "items", "categories", notes)
+    columns = [read_ids(df[names["item_id"]]).alias("item_id")]
+    if texts:
+        columns.append(join_text(df, texts))
+    columns += [
+        df[names[name]].cast(pl.Float64, strict=False).alias(name) for name in ("lat_deg", "lon_deg") if name in names
+    ]
+    columns += [read_ids(df[name]) for name in categories]
+    return pl.DataFrame(columns), Origin(scan.file, names), tuple(categories)
+
+
+def _users(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.DataFrame, Origin, tuple[str, ...]]:
+    plain = {key: value for key, value in told.items() if key != "attributes"}
+    names = find_columns(scan, USERS, plain, "users")
+    used = {*names.values()}
+    attributes = choose(scan, told.get("attributes"), used, "users", "attributes")
+    df = scan.read(scan.frame.select(*names.values(), *attributes))
+    notes.append(_note("users", "read", df.height))
+    _note_unused(scan, used | {*attributes}, "users", "attributes", notes)
+    columns = [read_ids(df[names["user_id"]]).alias("user_id"), *(read_ids(df[name]) for name in attributes)]
+    return pl.DataFrame(columns), Origin(scan.file, names), tuple(attributes)
+
+
+def _candidates(scan: Scan, told: Mapping[str, Any], unit: str, notes: list[Note]) -> tuple[pl.DataFrame, Origin]:
+    names = find_columns(scan, CANDIDATES, told, "candidates")
+    origin = Origin(scan.file, names)
+    df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
+    notes.append(_note("candidates", "read", df.height))
+    times, _, _ = read_times(df["time_ms"], unit, origin)
+    ids = [read_ids(df[name]) for name in ("user_id", "item_id", "session_id") if name in names]
+    return df.with_columns(times, read_lists(df["negatives"]), *ids), origin
+
+
+def _note_unused(scan: Scan, used: set[str], table: str, key: str, notes: list[Note]) -> None:
+    unused = [name for name in scan.columns if name not in used]
+    if unused:
+        reason = f"columns not used: {', '.join(unused)}; name them as {key} under [columns.{table}] to use them"
+        notes.append(_note(table, "note", 0, reason))
