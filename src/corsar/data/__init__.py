@@ -1,0 +1,1 @@
+"""Tables -> dataset directory -> batches. It does not know what a loss is."""
