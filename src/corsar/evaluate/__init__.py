@@ -1,0 +1,1 @@
+"""Scores -> places -> metrics -> report."""
