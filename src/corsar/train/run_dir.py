@@ -1,0 +1,66 @@
+"""The run directory: its settings, its log, and what must hold before a run may start or go on in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from corsar.config import Config, dump_config, load_config
+from corsar.errors import ConfigError
+
+# what may differ between a run and its resumption; every other difference would make it another run
+FREE_KEYS = {
+    "preset", "data.path", "train.epochs", "train.max_steps", "train.stop_patience", "train.checkpoint_every",
+    "run.device", "run.threads", "evaluate.split", "evaluate.max_cases", "evaluate.ks", "evaluate.bootstrap",
+}  # fmt: skip
+
+
+def check_run_dir(run_dir: Path, resume: bool) -> None:
+    """ConfigError where a new run would overwrite something, or where there is nothing to resume."""
+    if resume and not (run_dir / "config.toml").is_file():
+        raise ConfigError(f"{run_dir} holds no run to resume; leave --resume out to start one")
+    if not resume and run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise ConfigError(f"{run_dir} is there already; add --resume to go on with it, or choose another --out")
+
+
+def check_same_run(config: Config, run_dir: Path) -> None:
+    """ConfigError where the settings would make another run of the one in `run_dir`."""
+    stored, now = _flat(load_config(run_dir / "config.toml")), _flat(config)
+    for key in sorted({*stored, *now} - FREE_KEYS):
+        if stored.get(key) != now.get(key):
+            raise ConfigError(
+                f"{run_dir} was started with {key} = {stored.get(key)!r}, not {now.get(key)!r}; "
+                "resume it with the same settings, or choose another --out"
+            )
+
+
+def write_config(config: Config, run_dir: Path) -> None:
+    """Write config.toml, making the directory where there is none."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    beside = run_dir / ".config.toml.new"
+    beside.write_text(dump_config(config), encoding="utf-8")
+    os.replace(beside, run_dir / "config.toml")
+
+
+class Log:
+    """metrics.jsonl, one JSON object a line; lines behind the first `size` bytes are cut off when it is opened."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        with path.open("ab") as opened:
+            opened.truncate(size)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        text = (json.dumps(line) + "\n").encode()
+        with self.path.open("ab") as opened:
+            opened.write(text)
+        self.size += len(text)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    told = config.model_dump(mode="json")
+    sections = {name: value for name, value in told.items() if isinstance(value, dict)}
+    return {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
