@@ -1,6 +1,4 @@
-"""What flows from data and serving into the models: flat tables on the device, and batches cut from them.
-
-Both training and serving build their batches here, from the same windows, so that the two cannot differ.
+"""What flows from data and serving into the models: flat tables on the device, and batches cut from them (windows.py).
 
 Shape suffixes: B cases, F feed slots, S search slots, K clicks of a search, C candidates, Q queries of the batch,
 N negatives of the alignment. Rows are positions in a vocabulary; row 0 is padding everywhere.
@@ -130,109 +128,6 @@ class SearchRecommendBatch(OnDevice):
         """The given cases, in that order."""
         changed = {f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self) if "_B" in f.name}
         return dataclasses.replace(self, **changed)
-
-
-def window(starts_B: Tensor, ends_B: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The last `length` entries before each end: positions [B, length] and which of them are real (bool)."""
-    at_BL = torch.maximum(ends_B - length, starts_B)[:, None] + torch.arange(length, device=ends_B.device)
-    return at_BL, at_BL < ends_B[:, None]
-
-
-def _trim(starts_B: Tensor, ends_B: Tensor, length: int) -> int:
-    """The window that the longest row needs: at least 1, at most `length`."""
-    return max(1, min(length, int((ends_B - starts_B).max()))) if len(ends_B) else 1
-
-
-def _take(flat: Tensor, at: Tensor, is_real: Tensor) -> Tensor:
-    if len(flat) == 0:
-        return torch.zeros_like(at)
-    return torch.where(is_real, flat[at.clamp(max=len(flat) - 1)], 0)
-
-
-def make_batch(
-    task: Task,
-    history: History,
-    catalogue: Catalogue,
-    user_B: Tensor,
-    feed_end_B: Tensor,
-    search_end_B: Tensor,
-    candidates_BC: Tensor,
-    query_B: Tensor | None = None,
-    *,
-    feed_len: int,
-    search_len: int,
-    queries: Ragged | None = None,
-    align_items_N: Tensor | None = None,
-    align_queries_N: Tensor | None = None,
-) -> SearchRecommendBatch:
-    """One batch from flat tables: windows of the last entries strictly before the given ends.
-
-    Args:
-        feed_end_B: position in `history.feed_items` of the first feed entry that is not history; `search_end_B` likewise.
-        query_B: the query of each search case: rows of `queries` where that is given, else of `history.queries`.
-        queries: queries that the history does not hold (serving).
-        align_queries_N: rows of `history.queries`.
-    """
-    feed_start_B, search_start_B = history.feed_offsets[user_B], history.search_offsets[user_B]
-    feed_len = _trim(feed_start_B, feed_end_B, feed_len)
-    search_len = _trim(search_start_B, search_end_B, search_len)
-    feed_at_BF, feed_is_real_BF = window(feed_start_B, feed_end_B, feed_len)
-    search_at_BS, search_is_real_BS = window(search_start_B, search_end_B, search_len)
-
-    # merged slot = own slot + entries of the other kind that come before it and lie inside the other window
-    skipped_searches_B1 = (search_at_BS[:, :1] - search_start_B[:, None]).clamp(min=0)
-    skipped_feeds_B1 = (feed_at_BF[:, :1] - feed_start_B[:, None]).clamp(min=0)
-    num_searches_B1, num_feeds_B1 = search_is_real_BS.sum(1, keepdim=True), feed_is_real_BF.sum(1, keepdim=True)
-    feed_others_BF = (_take(history.feed_others, feed_at_BF, feed_is_real_BF) - skipped_searches_B1).clamp(min=0)
-    search_others_BS = (_take(history.search_others, search_at_BS, search_is_real_BS) - skipped_feeds_B1).clamp(min=0)
-    feed_slots_BF = torch.arange(feed_len, device=user_B.device) + torch.minimum(feed_others_BF, num_searches_B1)
-    search_slots_BS = torch.arange(search_len, device=user_B.device) + torch.minimum(search_others_BS, num_feeds_B1)
-
-    clicks = history.search_clicks
-    safe_BS = torch.where(search_is_real_BS, search_at_BS, 0)
-    if len(clicks):
-        widths_BS = torch.where(search_is_real_BS, clicks.lengths[safe_BS], 0)
-        clicks_BSK = clicks.padded(safe_BS, max(1, int(widths_BS.max())))
-        clicks_BSK = torch.where(search_is_real_BS[..., None], clicks_BSK, 0)
-    else:
-        clicks_BSK = torch.zeros(*search_at_BS.shape, 1, dtype=torch.int64, device=user_B.device)
-
-    # the distinct queries of this batch; the empty query keeps row 0
-    past_BS = _take(history.search_queries, search_at_BS, search_is_real_BS)
-    zero = torch.zeros(1, dtype=torch.int64, device=user_B.device)
-    parts = [zero, past_BS.reshape(-1)]
-    if query_B is not None and queries is None:
-        parts.append(query_B)
-    if align_queries_N is not None:
-        parts.append(align_queries_N)
-    distinct, local = torch.unique(torch.cat(parts), return_inverse=True)
-    pieces = list(local.split([len(part) for part in parts]))
-    local_queries = history.queries.select(distinct)
-    query_rows_B = torch.zeros_like(user_B)
-    if query_B is not None and queries is None:
-        query_rows_B = pieces[2]
-    elif query_B is not None and queries is not None:
-        query_rows_B = query_B + len(local_queries)
-        values = torch.cat([local_queries.values, queries.values])
-        offsets = torch.cat([local_queries.offsets, queries.offsets[1:] + local_queries.offsets[-1]])
-        local_queries = Ragged(values, offsets)
-    return SearchRecommendBatch(
-        task=task,
-        user_B=user_B,
-        feed_items_BF=_take(history.feed_items, feed_at_BF, feed_is_real_BF),
-        feed_is_real_BF=feed_is_real_BF,
-        feed_slots_BF=torch.where(feed_is_real_BF, feed_slots_BF, 0),
-        search_queries_BS=pieces[1].reshape(past_BS.shape),
-        search_clicks_BSK=clicks_BSK,
-        search_is_real_BS=search_is_real_BS,
-        search_slots_BS=torch.where(search_is_real_BS, search_slots_BS, 0),
-        query_B=query_rows_B,
-        candidates_BC=candidates_BC,
-        queries=local_queries,
-        catalogue=catalogue,
-        align_items_N=align_items_N,
-        align_queries_N=pieces[-1] if align_queries_N is not None else None,
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,190 @@
+"""Train and evaluate every row of a results page, then write the page: `python benchmarks/results.py toys`.
+
+What is finished is not done again: a killed run goes on from its checkpoint. Each step is a `corsar` command, and the page
+quotes the command, its time and the machine beside the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TOYS, GROCERY = "../shared/data/toys_search_feed", "../shared/data/amazon_grocery"
+Reports = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One table of a page: evaluation flags, and rows that cannot stand in it."""
+
+    title: str
+    flags: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    dataset: str = ""  # in place of the one that the runs were trained on: untrained rows are counted anew on it
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A page: how the dataset is made, which settings files are its rows, which tables it has."""
+
+    prepare: dict[str, tuple[str, ...]]
+    rows: tuple[str, ...]
+    protocols: tuple[Protocol, ...]
+    train_flags: tuple[str, ...] = ()
+    intro: tuple[str, ...] = field(default=())
+
+
+UNTRAINED = ("popularity", "covisit", "bm25", "blend_all_words", "blend")
+SUITES = {
+    "toys": Suite(
+        prepare={
+            f"datasets/{name}": (
+                f"{TOYS}/{events}.parquet",
+                *("--items", f"{TOYS}/items.parquet", "--candidates", f"{TOYS}/candidates.parquet"),
+                *("--config", "configs/toys_columns.toml"),
+            )
+            for name, events in (("toys", "events"), ("toys_noisy", "events_noisy"))
+        },
+        rows=(*UNTRAINED, "sasrec", "unisar_paper", "unisar_ids", "unisar_words"),
+        protocols=(
+            Protocol("The 99 given candidates, cases with both histories", ("--evaluate.subset", "both_histories")),
+            Protocol(
+                "The 99 given candidates, all test cases (the published form gives NaN where a side is empty)",
+                ("--evaluate.subset", "all"),
+                without=("unisar_paper",),
+            ),
+            Protocol(
+                "The whole catalogue, 2,000 cases of 2,000 users a task, both histories",
+                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "2000"),
+            ),
+            Protocol(
+                "Noisy queries (30 % of the words replaced), the 99 given candidates, both histories: untrained rows",
+                ("--evaluate.subset", "both_histories"),
+                only=UNTRAINED,
+                dataset="datasets/toys_noisy",
+            ),
+        ),
+    ),
+    "grocery": Suite(
+        prepare={
+            "datasets/grocery": (f"{GROCERY}/train.csv", "--config", "configs/grocery_columns.toml"),
+        },
+        rows=("popularity", "covisit", "sasrec", "unisar_ids"),
+        protocols=(
+            Protocol("99 sampled candidates, all test cases", ("--evaluate.candidates", "sampled:99")),
+            Protocol(
+                "The whole catalogue, 2,000 test cases",
+                ("--evaluate.candidates", "full", "--evaluate.max_cases", "2000"),
+            ),
+        ),
+    ),
+}
+
+
+def corsar(*words: str) -> str:
+    """Run one command, its progress shown; what it printed."""
+    sys.stderr.write(f"corsar {' '.join(words)}\n")
+    done = subprocess.run([sys.executable, "-m", "corsar.cli", *words], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"corsar {words[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def train_seconds(run: Path) -> tuple[float, int]:
+    """Seconds spent on training steps and validation, and epochs, from metrics.jsonl."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return sum(line.get("seconds", 0) + line.get("valid_s", 0) for line in lines), sum(
+        line["kind"] == "epoch" for line in lines
+    )
+
+
+def figure(report: dict[str, Any], task: str, metric: str) -> str:
+    """value [low, high], or a dash."""
+    found = report["metrics"].get(task, {}).get(metric)
+    if found is None:
+        return "–"
+    short = [f"{found[key]:.4f}".removeprefix("0") for key in ("value", "low", "high") if key in found]
+    return short[0] + (f" [{short[1]}, {short[2]}]" if len(short) == 3 else "")
+
+
+def table(reports: Reports) -> list[str]:
+    """Markdown rows: model, then NDCG@10 and HR@10 of each task."""
+    tasks = [task for task in ("recommend", "search") if any(task in r["metrics"] for r in reports)]
+    columns = [(task, metric) for task in tasks for metric in ("NDCG@10", "HR@10")]
+    lines = ["| model | " + " | ".join(f"{task} {metric}" for task, metric in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for report in reports:
+        cells = [figure(report, task, metric) for task, metric in columns]
+        lines.append(f"| {report['name']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path) -> tuple[str, Reports]:
+    """The command of a table, and its reports, cached beside the runs."""
+    rows = [row for row in suite.rows if row not in protocol.without and (not protocol.only or row in protocol.only)]
+    folders = [str(runs / row) for row in rows]
+    flags = list(protocol.flags)
+    if protocol.dataset:
+        folders = []
+        for row in rows:
+            run = runs / "on" / Path(protocol.dataset).name / row
+            if not (run / "artifact").exists():
+                corsar("train", f"configs/{name}_{row}.toml", "--out", str(run), "--data.path", protocol.dataset)
+            folders.append(str(run))
+    words = ["evaluate", *folders, *flags, "--json"]
+    cached = runs / f"table_{suite.protocols.index(protocol)}.json"
+    if not cached.exists():
+        cached.write_text(corsar(*words))
+    return "corsar " + " ".join(words[:-1]), json.loads(cached.read_text())
+
+
+def main() -> None:
+    """One page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--threads", default="2")
+    given = parser.parse_args()
+    suite, runs = SUITES[given.suite], Path("runs") / given.suite
+    runs.mkdir(parents=True, exist_ok=True)
+    for out, words in suite.prepare.items():
+        if not Path(out).exists():
+            corsar("prepare", "tables", *words, "--out", out)
+    commands = []
+    for row in suite.rows:
+        words = ["train", f"configs/{given.suite}_{row}.toml", "--out", str(runs / row)]
+        resume = ["--resume"] if (runs / row / "config.toml").exists() else []
+        if not ((runs / row / "artifact").exists() and not (runs / row / "checkpoint").exists()):
+            corsar(*words, "--run.threads", given.threads, *resume)
+        seconds, epochs = train_seconds(runs / row)
+        commands.append(f"| {row} | `corsar {' '.join(words)}` | {epochs or '–'} | {seconds:.0f} s |")
+    page = [f"# Results on {given.suite.capitalize()}", ""]
+    first = True
+    for protocol in suite.protocols:
+        command, reports = evaluate(given.suite, suite, protocol, runs)
+        if first:
+            page += heading(reports[0])
+            first = False
+        cases = ", ".join(f"{n:,} {task} cases" for task, n in reports[-1]["cases"].items())
+        page += [f"## {protocol.title}", "", *table(reports), ""]
+        page += [f"{cases}; fingerprint `{reports[0]['fingerprint'][:16]}`; `{command}`", ""]
+    page += ["## Commands and times", "", "| row | command | epochs | time |", "|---|---|---|---|", *commands, ""]
+    Path(f"docs/results/{given.suite}.md").write_text("\n".join(page))
+
+
+def heading(report: dict[str, Any]) -> list[str]:
+    """What holds for the whole page."""
+    machine = report["machine"]
+    told = [report["derived"], ""] if report.get("derived") else []
+    told += ["Values are means over cases with 95 % intervals (bootstrap over users); ties in expectation; one seed (0)."]
+    told += [f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}."]
+    return [*told, f"Written by `python benchmarks/results.py` (`make results`), which resumes where it was stopped.", ""]
+
+
+if __name__ == "__main__":
+    main()
