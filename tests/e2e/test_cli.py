@@ -1,0 +1,131 @@
+"""The commands from end to end on a tiny dataset: what they print, what they write, and how they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from corsar.cli import gather_settings, main
+
+CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.toml"))
+RUNS = [file for file in CONFIGS if not file.stem.endswith("_columns")]
+TINY = ["--train.max_steps", "2", "--train.batch_size", "8", "--train.align_negatives", "4", "--train.valid_cases", "8"]
+
+
+def _json(capsys: pytest.CaptureFixture[str], *argv: str) -> object:
+    capsys.readouterr()
+    main([*argv, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def _sentence(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(list(argv))
+    told = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert told.out == ""
+    assert told.err.count("\n") == 1, told.err
+    assert "Traceback" not in told.err
+    return told.err
+
+
+@pytest.fixture(scope="module")
+def unisar_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of UniSAR, two steps long."""
+    run = tmp_path_factory.mktemp("runs") / "unisar"
+    small = ["--model.dim", "8", "--model.id_dim", "8", "--model.word_dim", "8"]
+    main(["train", "--data", str(tiny_dataset), "--model", "unisar", "--out", str(run), *TINY, *small])
+    return run
+
+
+@pytest.mark.parametrize("config", RUNS, ids=[file.stem for file in RUNS])
+def test_config_runs_for_two_steps(
+    config: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    main(["train", str(config), "--out", str(run), "--data", str(tiny_dataset), *TINY])
+    told = _json(capsys, "evaluate", str(run), "--no-baselines", "--evaluate.bootstrap", "10")
+    assert isinstance(told, list)
+    assert (run / "report.json").is_file()
+    for metrics in told[0]["metrics"].values():
+        assert 0 <= metrics["NDCG@10"]["value"] <= 1
+
+
+def test_configs_cover_both_real_logs() -> None:
+    assert {file.stem.split("_")[0] for file in RUNS} == {"toys", "grocery"}
+
+
+def test_evaluate_prints_baselines_beside_the_run(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    main(["evaluate", str(unisar_run), "--evaluate.bootstrap", "10"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("unisar", "popularity", "covisit", "bm25", "blend"))
+
+
+def test_recommend_ranks_items(unisar_run: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = _json(capsys, "recommend", str(unisar_run), "--user", "u1", "-k", "3")
+    assert isinstance(found, list)
+    assert [one["rank"] for one in found] == [1, 2, 3]
+    assert found[0]["score"] >= found[1]["score"] >= found[2]["score"]
+
+
+def test_recommend_answers_for_users_and_items_it_does_not_know(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recommend", str(unisar_run), "--user", "nobody", "--history", "i1,no such item,i2", "-k", "2", "--json"])
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)) == 2
+    assert "nobody" in told.err
+    assert "1 of 3 items" in told.err
+
+
+def test_search_reads_the_query(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    red = _json(capsys, "search", str(unisar_run), "red", "--user", "u1")
+    blue = _json(capsys, "search", str(unisar_run), "blue shoe", "--user", "u1")
+    assert [one["score"] for one in red] != [one["score"] for one in blue]  # type: ignore[attr-defined]
+
+
+def test_doctor_knows_whole_things(unisar_run: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "torch" in _json(capsys, "doctor")  # type: ignore[operator]
+    assert "artifact" in str(_json(capsys, "doctor", str(unisar_run)))
+    assert "dataset" in str(_json(capsys, "doctor", str(tiny_dataset)))
+
+
+def test_unknown_key_is_told_in_one_sentence(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = _sentence(capsys, "train", "--data", str(tiny_dataset), "--train.epoch", "3")
+    assert "did you mean 'epochs'" in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["trian"], "train"),
+        (["recommend"], "RUN"),
+        (["recommend", "no/such/run"], "no/such/run"),
+        (["recommend", "x", "--usr", "3"], "--user"),
+        (["evaluate"], "name at least one run"),
+        (["evaluate", "no/such/run"], "no/such/run"),
+        (["train", "no/such.toml"], "no/such.toml"),
+        (["train", "--data", "no/such/dir"], "no/such/dir"),
+        (["train"], "--data"),
+        (["train", "--train.epochs"], "needs a value"),
+        (["prepare", "tables", "no/such.csv", "--out", "x"], "no/such.csv"),
+        (["prepare", "kuaisar", "no/such/dir", "--out", "x"], "no/such/dir"),
+        (["doctor", "no/such/dir"], "no/such/dir"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_fault_is_told_in_one_sentence(
+    argv: list[str], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert word in _sentence(capsys, *argv)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_keep_their_values() -> None:
+    tokens = gather_settings(["train", "a.toml", "--train.clip_norm", "-1", "--preset=paper", "--out", "x.y"])
+    assert tokens == [
+        "train", "a.toml", "--section.key=train.clip_norm=-1", "--section.key=preset=paper", "--out", "x.y",
+    ]  # fmt: skip
