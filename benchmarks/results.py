@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,18 +91,27 @@ SUITES = {
 def corsar(*words: str) -> str:
     """Run one command, its progress shown; what it printed."""
     sys.stderr.write(f"corsar {' '.join(words)}\n")
-    done = subprocess.run([sys.executable, "-m", "corsar.cli", *words], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("corsar")), *words], stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"corsar {words[0]} ended with {done.returncode}")
     return done.stdout
 
 
 def train_seconds(run: Path) -> tuple[float, int]:
-    """Seconds spent on training steps and validation, and epochs, from metrics.jsonl."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return sum(line.get("seconds", 0) + line.get("valid_s", 0) for line in lines), sum(
-        line["kind"] == "epoch" for line in lines
-    )
+    """Seconds spent on training steps and validation, and epochs, from the run's own log and settings."""
+    settings = tomllib.loads((run / "config.toml").read_text())["train"]
+    cases = settings["batch_size"] * len(settings["tasks"])  # of a joint step
+    seconds, epochs, before = 0.0, 0, 0
+    for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
+        if line["kind"] == "steps":
+            seconds += (line["step"] - before) * cases / line["cases_per_s"]
+            before = line["step"]
+        else:
+            seconds += line.get("seconds", 0) + line.get("valid_s", 0)
+            epochs += line["kind"] == "epoch"
+    return seconds, epochs
 
 
 def figure(report: dict[str, Any], task: str, metric: str) -> str:
@@ -183,7 +193,7 @@ def heading(report: dict[str, Any]) -> list[str]:
     told = [report["derived"], ""] if report.get("derived") else []
     told += ["Values are means over cases with 95 % intervals (bootstrap over users); ties in expectation; one seed (0)."]
     told += [f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}."]
-    return [*told, f"Written by `python benchmarks/results.py` (`make results`), which resumes where it was stopped.", ""]
+    return [*told, "Written by `python benchmarks/results.py` (`make results`), which goes on where it was stopped.", ""]
 
 
 if __name__ == "__main__":

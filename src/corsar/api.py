@@ -152,7 +152,9 @@ def evaluate_runs(
     reports, sentences = [], []
     for folder in folders:
         artifact = open_artifact(folder)
-        config = artifact.config.model_copy(update={"evaluate": first.evaluate, "run": first.run})
+        own = {} if "evaluate.score" in (overrides or {}) else {"score": artifact.config.evaluate.score}  # part of the model
+        rules = first.evaluate.model_copy(update=own)
+        config = artifact.config.model_copy(update={"evaluate": rules, "run": first.run})
         if artifact.manifest["dataset"]["data_hash"] != dataset.manifest["data_hash"]:
             raise DataError(f"{folder} was trained on another dataset than {first.data.path}; evaluate them apart")
         result = evaluate(artifact.model.to(first.run.device), dataset, config, progress=progress)
@@ -170,7 +172,8 @@ def _baselines(runs: list[Path], config: Config, progress: Progress | None) -> l
     for name in wanted:
         if name not in there:
             shutil.rmtree(home / name, ignore_errors=True)
-            settings = config.model_copy(update={"model": {"name": name}})
+            rules = config.evaluate.model_copy(update={"score": "logit"})
+            settings = config.model_copy(update={"model": {"name": name}, "evaluate": rules})
             made.append(home / name)
             train(settings, home / name, progress=progress)
     return made
