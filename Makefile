@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 SHARED ?= ../shared
-RUNS := $(filter-out %_columns, $(basename $(notdir $(wildcard configs/*.toml))))
 
 .PHONY: setup demo test check golden results
 
@@ -30,15 +29,7 @@ check: setup
 golden: setup
 	$(BIN)/python tests/golden/check.py $(SHARED)/golden/unisar.npz
 
-# The rows of docs/results: needs the real logs in $(SHARED)/data.
-results: setup datasets/toys datasets/grocery
-	for run in $(RUNS); do test -f runs/$$run/report.json || { $(BIN)/corsar train configs/$$run.toml --out runs/$$run && $(BIN)/corsar evaluate runs/$$run; } || exit 1; done
-	$(BIN)/corsar evaluate $(addprefix runs/, $(filter toys_%, $(RUNS)))
-	$(BIN)/corsar evaluate $(addprefix runs/, $(filter grocery_%, $(RUNS)))
-
-datasets/toys: | $(STAMP)
-	$(BIN)/corsar prepare tables $(SHARED)/data/toys_search_feed/events.parquet --items $(SHARED)/data/toys_search_feed/items.parquet \
-		--candidates $(SHARED)/data/toys_search_feed/candidates.parquet --config configs/toys_columns.toml --out $@
-
-datasets/grocery: | $(STAMP)
-	$(BIN)/corsar prepare tables $(SHARED)/data/amazon_grocery/train.csv --config configs/grocery_columns.toml --out $@
+# The pages of docs/results: needs the real logs in ../shared/data, and takes hours; what is finished is not done again.
+results: setup
+	$(BIN)/python benchmarks/results.py toys
+	$(BIN)/python benchmarks/results.py grocery

@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from corsar.api import evaluate_runs
+from corsar.evaluate.report import table_rows
+from corsar.progress import Progress
+
 TOYS, GROCERY = "../shared/data/toys_search_feed", "../shared/data/amazon_grocery"
 Reports = list[dict[str, Any]]
 
@@ -135,23 +139,28 @@ def table(reports: Reports) -> list[str]:
     return lines
 
 
-def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path) -> tuple[str, Reports]:
-    """The command of a table, and its reports, cached beside the runs."""
+def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: str) -> tuple[str, Reports]:
+    """The command of a table, and its reports; each is kept beside the runs, so that none is computed twice."""
     rows = [row for row in suite.rows if row not in protocol.without and (not protocol.only or row in protocol.only)]
-    folders = [str(runs / row) for row in rows]
-    flags = list(protocol.flags)
+    folders = [runs / row for row in rows]
     if protocol.dataset:
-        folders = []
-        for row in rows:
-            run = runs / "on" / Path(protocol.dataset).name / row
+        folders = [runs / "on" / Path(protocol.dataset).name / row for row in rows]
+        for row, run in zip(rows, folders, strict=True):
             if not (run / "artifact").exists():
                 corsar("train", f"configs/{name}_{row}.toml", "--out", str(run), "--data.path", protocol.dataset)
-            folders.append(str(run))
-    words = ["evaluate", *folders, *flags, "--json"]
-    cached = runs / f"table_{suite.protocols.index(protocol)}.json"
-    if not cached.exists():
-        cached.write_text(corsar(*words))
-    return "corsar " + " ".join(words[:-1]), json.loads(cached.read_text())
+    kept = runs / f"reports_{suite.protocols.index(protocol)}"
+    kept.mkdir(exist_ok=True)
+    flags = dict(zip((flag.removeprefix("--") for flag in protocol.flags[::2]), protocol.flags[1::2], strict=True))
+    reports = []
+    for row, run in zip(rows, folders, strict=True):
+        file = kept / f"{row}.json"
+        if not file.exists():
+            with Progress() as progress:
+                told = evaluate_runs([run], overrides=flags | {"run.threads": threads}, baselines=False, progress=progress)
+            file.write_text(json.dumps(told["reports"][0]))
+        reports.append(json.loads(file.read_text()))
+    table_rows(reports)  # refuses reports of unlike protocols
+    return f"corsar evaluate {' '.join(map(str, folders))} {' '.join(protocol.flags)}", reports
 
 
 def main() -> None:
@@ -176,7 +185,7 @@ def main() -> None:
     page = [f"# Results on {given.suite.capitalize()}", ""]
     first = True
     for protocol in suite.protocols:
-        command, reports = evaluate(given.suite, suite, protocol, runs)
+        command, reports = evaluate(given.suite, suite, protocol, runs, given.threads)
         if first:
             page += heading(reports[0])
             first = False

@@ -149,7 +149,7 @@ def evaluate_runs(
     dataset = open_dataset(first.data.path)
     if baselines:
         folders += _baselines(folders, first, progress)
-    reports, sentences = [], []
+    reports = []
     for folder in folders:
         artifact = open_artifact(folder)
         own = {} if "evaluate.score" in (overrides or {}) else {"score": artifact.config.evaluate.score}  # part of the model
@@ -159,9 +159,8 @@ def evaluate_runs(
             raise DataError(f"{folder} was trained on another dataset than {first.data.path}; evaluate them apart")
         result = evaluate(artifact.model.to(first.run.device), dataset, config, progress=progress)
         reports.append(write_report(result, folder))
-    if dataset.manifest.get("derived"):
-        sentences.append(dataset.manifest["derived"])
-    return {"reports": reports, "table": table_rows(reports), "sentences": sentences}
+    derived = dataset.manifest.get("derived")
+    return {"reports": reports, "table": table_rows(reports), "sentences": [derived] if derived else []}
 
 
 def _baselines(runs: list[Path], config: Config, progress: Progress | None) -> list[Path]:

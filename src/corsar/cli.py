@@ -38,7 +38,7 @@ app.command(prepare_app)
 
 
 @app.command
-def demo(*, out: Path = Path("demo"), users: int = 1500, seed: int = 0, json: Json = False) -> None:
+def demo(*, out: Path = Path("demo"), users: int = 600, seed: int = 0, json: Json = False) -> None:
     """Simulate two logs, train four models on them and compare: about three minutes.
 
     Args:

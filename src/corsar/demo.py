@@ -10,16 +10,17 @@ from corsar.api import evaluate_runs, prepare_kuaisar, train_run
 from corsar.batch import TASKS
 from corsar.config import load_config
 from corsar.progress import Progress
-from corsar.sources.simulate import DEFAULTS, simulate
+from corsar.sources.simulate import simulate
+from corsar.sources.truth import DEFAULTS
 
 # small, so that all of it takes less than three minutes on two cores
 COMMON = {
     "data.feed_len": "20",
     "data.search_len": "10",
     "train.epochs": "4",
-    "train.batch_size": "256",
-    "train.align_negatives": "128",
-    "train.learning_rate": "5e-3",
+    "train.batch_size": "64",
+    "train.align_negatives": "32",
+    "train.learning_rate": "3e-3",
     "train.search_weight": "1",
     "train.valid_cases": "500",
     "evaluate.candidates": "sampled:99",
@@ -27,7 +28,7 @@ COMMON = {
 }
 SMALL = {
     "model.dim": "32",
-    "model.id_dim": "16",
+    "model.id_dim": "32",
     "model.word_dim": "16",
     "model.dropout": "0",
     "model.own_experts": "2",
