@@ -75,6 +75,7 @@ class UniSARNet(Model):
         expert_dim: int = Field(64, ge=1)
         tower: tuple[int, ...] = (128, 64)
         head: tuple[int, ...] = (200, 80)
+        embedding_std: float | None = Field(None, gt=0)  # of ids and words at the start; None: Xavier-normal, as published
         item_text: bool = True  # captions and categories of items; False: ids alone
         item_query_temperature: float = Field(0.5, gt=0)
         item_query_weight: float = Field(0.001, ge=0)
@@ -121,6 +122,8 @@ class UniSARNet(Model):
         with torch.no_grad():
             for table in self.modules():
                 if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+                    if config.embedding_std:
+                        nn.init.normal_(table.weight, std=config.embedding_std)
                     table.weight[table.padding_idx] = 0
 
     def term_weights(self) -> dict[str, float]:

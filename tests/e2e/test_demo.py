@@ -1,0 +1,28 @@
+"""The demo: two apps side by side, and the words that it ends on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from corsar.demo import GAIN, RUNS, _sentence, run_demo
+from corsar.progress import Progress
+
+
+def test_demo_compares_both_apps_and_shows_how_far_it_is(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    with Progress(stream=shown) as progress:
+        told = run_demo(tmp_path, users=40, seed=0, progress=progress, settings={"train.max_steps": "2"})
+    assert [part["title"] for part in told["parts"]] == ["Simulated app, transfer 0.6", "Simulated app, transfer 0"]
+    for part in told["parts"]:
+        assert set(part["figures"]) == set(RUNS)
+        assert {report["fingerprint"] for report in part["reports"]} == {part["reports"][0]["fingerprint"]}
+        assert all("Simulated" in report["derived"] for report in part["reports"])
+    assert sum("reading both histories" in sentence for sentence in told["sentences"]) == 4
+    assert "transfer: unisar" in shown.getvalue()
+
+
+def test_sentence_calls_a_small_difference_none() -> None:
+    assert "neither helps nor hurts" in _sentence(0.0, "search", 0.5 + GAIN / 2, 0.5)
+    assert "helps: NDCG@10 is 0.6000 with both and 0.5000 with its own alone (+0.1000)" in _sentence(0.6, "search", 0.6, 0.5)
+    assert "hurts" in _sentence(0.6, "recommend", 0.4, 0.5)
