@@ -65,8 +65,8 @@ SUITES = {
                 without=("unisar_paper",),
             ),
             Protocol(
-                "The whole catalogue, 2,000 cases of 2,000 users a task, both histories",
-                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "2000"),
+                "The whole catalogue, a fixed sample of 2,000 users (1,000 cases a task, one a user), both histories",
+                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "1000"),
             ),
             Protocol(
                 "Noisy queries (30 % of the words replaced), the 99 given candidates, both histories: untrained rows",

@@ -22,7 +22,7 @@ from corsar.data.build import build_dataset
 from corsar.data.store import open_dataset
 from corsar.errors import ArtifactError, ConfigError, DataError
 from corsar.evaluate.protocol import evaluate
-from corsar.evaluate.report import table_rows, write_report
+from corsar.evaluate.report import sentences, table_rows, write_report
 from corsar.progress import Progress
 from corsar.schema import Tables
 from corsar.sources.kuaisar import read_kuaisar
@@ -150,8 +150,7 @@ def evaluate_runs(
     if baselines:
         folders += _baselines(folders, first, progress)
     reports = []
-    for folder in folders:
-        artifact = open_artifact(folder)
+    for artifact, folder in ((open_artifact(folder), folder) for folder in folders):
         own = {} if "evaluate.score" in (overrides or {}) else {"score": artifact.config.evaluate.score}  # part of the model
         rules = first.evaluate.model_copy(update=own)
         config = artifact.config.model_copy(update={"evaluate": rules, "run": first.run})
@@ -159,8 +158,7 @@ def evaluate_runs(
             raise DataError(f"{folder} was trained on another dataset than {first.data.path}; evaluate them apart")
         result = evaluate(artifact.model.to(first.run.device), dataset, config, progress=progress)
         reports.append(write_report(result, folder))
-    derived = dataset.manifest.get("derived")
-    return {"reports": reports, "table": table_rows(reports), "sentences": [derived] if derived else []}
+    return {"reports": reports, "table": table_rows(reports), "sentences": sentences(reports[0])}
 
 
 def _baselines(runs: list[Path], config: Config, progress: Progress | None) -> list[Path]:
@@ -229,7 +227,9 @@ def _answer(
     if task == "search":
         found = artifact.words.rows(words(query), missing="pad").tolist()
         known = [row for row in found if row]
-        if len(known) < len(found) or not found:
+        if not known:
+            notes.append("no word of the query is in the logs, so the items are ranked by the history alone")
+        elif len(known) < len(found):
             notes.append(f"{len(found) - len(known)} of {len(found)} words of the query are not in the logs")
         query_B, queries = torch.zeros(1, dtype=torch.int64), Ragged.of([known])
     ends = user_B, feed_end_B, search_end_B
@@ -294,7 +294,7 @@ def doctor(path: File | None = None) -> dict[str, str]:
             raise
         dataset = open_dataset(path)
         dataset.verify()
-        counts = ", ".join(f"{value} {name}" for name, value in dataset.manifest["counts"].items())
-        return told | {str(path): f"a whole dataset directory: {counts}"}
+        counts = dataset.manifest["counts"]
+        return told | {str(path): f"a whole dataset directory: {counts['users']} users, {counts['items']} items"}
     model = artifact.config.model["name"]
     return told | {str(path): f"a whole artifact of {model}: {len(artifact.users)} users, {len(artifact.items)} items"}

@@ -102,7 +102,7 @@ def save_artifact(path: Path, model: Model, config: Config, dataset: Dataset) ->
     shutil.rmtree(old, ignore_errors=True)
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: Path | str) -> Artifact:
     """The artifact at `path`, or the one of the run at `path`.
 
     Raises:
@@ -133,8 +133,9 @@ def open_artifact(path: Path) -> Artifact:
     return Artifact(path, model.eval(), config, sizes, users, items, words, catalogue, history, texts, manifest)
 
 
-def find_artifact(path: Path) -> Path:
+def find_artifact(path: Path | str) -> Path:
     """The artifact's own directory, given it or its run; ArtifactError where there is none."""
+    path = Path(path)
     for one in (path, path / "artifact", _old(path / "artifact")):
         if (one / "manifest.json").is_file() and _manifest(one).get("kind") == "artifact":
             return one

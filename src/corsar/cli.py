@@ -1,11 +1,14 @@
-"""The command line: parsing and printing only. Results go to stdout, progress and errors to stderr."""
+"""The command line: parsing and printing only. Results go to stdout, progress and errors to stderr.
+
+Why so long: one function a command, its flags and their help, and all printing of the package.
+"""
 
 from __future__ import annotations
 
 import json as jsonlib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -260,9 +263,17 @@ def _tell(json: bool, value: Any, *shown: str | list[dict[str, Any]]) -> None:
 
 
 def _tell_prepared(told: dict[str, Any], json: bool) -> None:
-    counts = [{"what": name, "count": value} for name, value in told["counts"].items()]
+    counts = [{"what": name, "count": value} for name, value in _flat(told["counts"])]
     then = f"the dataset is in {told['path']}; next: corsar train --data {told['path']} --model unisar"
     _tell(json, told, told["funnel"], counts, then)
+
+
+def _flat(counts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _tell_found(told: dict[str, Any], json: bool) -> None:
@@ -281,7 +292,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         return
     table = Table(box=SIMPLE, pad_edge=False)
     for name in rows[0]:
-        is_number = all(_cell(row.get(name))[:1] in "-0123456789" for row in rows)
+        is_number = not name.endswith("_id") and all(_cell(row.get(name))[:1] in "-0123456789" for row in rows)
         table.add_column(name, justify="right" if is_number else "left", no_wrap=name not in ("text", "reason"))
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in rows[0]))

@@ -67,7 +67,7 @@ def build_dataset(
     """
     out = Path(out)
     if out.exists() and not overwrite:
-        raise DataError(f"'{out}' exists; choose another directory, or allow overwriting")
+        raise DataError(f"'{out}' exists; choose another directory, or add --overwrite (overwrite=True)")
     if out.exists() and not (out / "manifest.json").is_file():
         raise DataError(f"'{out}' is no dataset directory and is not overwritten; choose another one")
     out.parent.mkdir(parents=True, exist_ok=True)

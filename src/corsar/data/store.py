@@ -215,7 +215,7 @@ def open_dataset(path: Path | str) -> Dataset:
     path = Path(path)
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"'{path}' is no dataset directory; make one with `corsar prepare`") from error
     except (ValueError, OSError) as error:
         raise DataError(f"'{path / 'manifest.json'}' cannot be read; prepare the dataset again") from error

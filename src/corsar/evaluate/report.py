@@ -89,6 +89,16 @@ def table_rows(reports: Sequence[Report | Result], metrics: Sequence[str] | None
     ]
 
 
+def sentences(report: Report) -> list[str]:
+    """What a table of such reports must say beside its figures: the protocol, and whether the data is derived."""
+    rules = report["protocol"]
+    tasks = [f"{report['cases'][task]:,} {task} cases of {report['users'][task]:,} users" for task in report["cases"]]
+    candidates = ", ".join(dict.fromkeys(str(told.get("candidates")) for told in rules["tasks"].values()))
+    ties = "in expectation" if rules["ties"] == "expected" else "won by the target"
+    told = f"{' and '.join(tasks)} of {rules['split']}; candidates: {candidates}; ties {ties}; ± is half a 95 % interval."
+    return [told, report["derived"]] if report.get("derived") else [told]
+
+
 def _main_metrics(names: Sequence[str]) -> list[str]:
     ks = sorted({int(name.partition("@")[2]) for name in names if "@" in name})
     return [*(f"HR@{k}" for k in dict.fromkeys([*ks[:1], *ks[-1:]])), *(f"NDCG@{k}" for k in ks[-1:]), "MRR"]

@@ -150,6 +150,4 @@ def _derived(folder: Path) -> str | None:
     if not file.is_file():
         return None
     told = json.loads(file.read_text(encoding="utf-8"))
-    return (
-        f"Simulated logs: transfer {told['truth']['transfer']}, truth {told['hash']}, defaults {told['defaults_hash']}."
-    )
+    return f"Simulated logs: transfer {told['truth']['transfer']}, truth {told['hash']}, defaults {told['defaults_hash']}."

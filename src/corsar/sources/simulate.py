@@ -59,9 +59,7 @@ def _rng(seed: int, *purpose: int) -> np.random.Generator:
 def _write(folder: Path, truth: Truth, users: int, seed: int) -> None:
     world, features = draw_items(truth, _rng(seed, 0))
     features.write_csv(folder / "item_features.csv")
-    pl.DataFrame({"item_id": world.ids, "topic": world.topics}).sort("item_id").write_parquet(
-        folder / "truth_items.parquet"
-    )
+    pl.DataFrame({"item_id": world.ids, "topic": world.topics}).sort("item_id").write_parquet(folder / "truth_items.parquet")
     liked = []
     names = ("rec_inter.csv", "src_inter.csv", "user_features.csv", "social_network.csv")
     sessions = 0

@@ -62,9 +62,7 @@ def read_tables(
     if users is not None:
         frames["users"], origins["users"], attributes = _users(scan_file(users), maps["users"], notes)
     if candidates is not None:
-        frames["candidates"], origins["candidates"] = _candidates(
-            scan_file(candidates), maps["candidates"], unit, notes
-        )
+        frames["candidates"], origins["candidates"] = _candidates(scan_file(candidates), maps["candidates"], unit, notes)
     tables = make_tables(
         frame,
         frames.get("items"),
@@ -192,9 +190,7 @@ def _items(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.D
     columns = [read_ids(df[names["item_id"]]).alias("item_id")]
     if texts:
         columns.append(join_text(df, texts))
-    columns += [
-        df[names[name]].cast(pl.Float64, strict=False).alias(name) for name in ("lat_deg", "lon_deg") if name in names
-    ]
+    columns += [df[names[name]].cast(pl.Float64, strict=False).alias(name) for name in ("lat_deg", "lon_deg") if name in names]
     columns += [read_ids(df[name]) for name in categories]
     return pl.DataFrame(columns), Origin(scan.file, names), tuple(categories)
 

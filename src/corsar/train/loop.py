@@ -36,6 +36,7 @@ from corsar.train.optim import Plateau, build_optimizer, set_learning_rate
 from corsar.train.run_dir import Log, check_run_dir, check_same_run, write_config
 
 LOG_EVERY = 20  # joint steps a line of metrics.jsonl
+FEW_STEPS = 200  # a run of fewer is told so
 
 
 @dataclass
@@ -65,8 +66,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False, progress: Prog
         KeyboardInterrupt: Ctrl-C; the last checkpoint is written by then.
     """
     progress = progress or Progress(quiet=True)
-    check_run_dir(run_dir, resume)
     dataset = open_dataset(Path(config.data.path))
+    check_run_dir(run_dir, resume)
     device = _device(config)
     going_on = resume and has_checkpoint(run_dir / "checkpoint")
     state = read_state(run_dir / "checkpoint") if going_on else {}
@@ -113,6 +114,8 @@ class Run:
             self.state = State.of(told["state"])
             load_checkpoint(self.run_dir / "checkpoint", self.model, self.optimizer)
         set_learning_rate(self.optimizer, self.state.schedule.learning_rate)
+        if self._last_step() < FEW_STEPS and self.config.train.batch_size > 64:
+            self.progress.say(f"only {self._last_step()} steps in all: on few cases, --train.batch_size 64 learns more")
         with _interrupt() as stop, self.progress.task("train", max(0, self._last_step() - self._steps_done())) as task:
             while not self._is_over():
                 self.model.train()
