@@ -129,3 +129,23 @@ def test_settings_keep_their_values() -> None:
     assert tokens == [
         "train", "a.toml", "--section.key=train.clip_norm=-1", "--section.key=preset=paper", "--out", "x.y",
     ]  # fmt: skip
+
+
+def test_evaluate_says_what_it_measured(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    main(["evaluate", str(unisar_run), "--no-baselines", "--evaluate.bootstrap", "10"])
+    told = capsys.readouterr().out
+    assert "candidates: full" in told
+    assert "95 % interval" in told
+
+
+def test_search_without_a_known_word_says_so(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    main(["search", str(unisar_run), "zzzz"])
+    assert "ranked by the history alone" in capsys.readouterr().err
+
+
+def test_a_file_is_no_dataset_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id\n1,2\n")
+    told = _sentence(capsys, "train", "--data", str(tmp_path / "events.csv"), "--out", str(tmp_path / "run"))
+    assert "corsar prepare" in told

@@ -53,6 +53,7 @@ def test_artifact_opens_as_what_was_saved(tmp_path: Path, dataset: Dataset, name
     model, config = save(dataset, tmp_path / "run" / "artifact", model__name=name)
     artifact = open_artifact(tmp_path / "run")  # a run serves where an artifact does
     assert artifact.path == tmp_path / "run" / "artifact"
+    assert open_artifact(str(tmp_path / "run")).path == artifact.path
     assert artifact.config.data == config.data
     assert artifact.config.model == model.config.model_dump()
     assert artifact.sizes == model.sizes
