@@ -65,8 +65,8 @@ SUITES = {
                 without=("unisar_paper",),
             ),
             Protocol(
-                "The whole catalogue, a fixed sample of 2,000 users (1,000 cases a task, one a user), both histories",
-                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "1000"),
+                "The whole catalogue, a fixed, hashed sample of 400 users (200 cases a task, one a user), both histories",
+                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "200"),
             ),
             Protocol(
                 "Noisy queries (30 % of the words replaced), the 99 given candidates, both histories: untrained rows",
@@ -84,8 +84,8 @@ SUITES = {
         protocols=(
             Protocol("99 sampled candidates, all test cases", ("--evaluate.candidates", "sampled:99")),
             Protocol(
-                "The whole catalogue, 2,000 test cases",
-                ("--evaluate.candidates", "full", "--evaluate.max_cases", "2000"),
+                "The whole catalogue, a fixed, hashed sample of 400 test cases",
+                ("--evaluate.candidates", "full", "--evaluate.max_cases", "400"),
             ),
         ),
     ),
@@ -202,7 +202,7 @@ def heading(report: dict[str, Any]) -> list[str]:
     told = [report["derived"], ""] if report.get("derived") else []
     told += ["Values are means over cases with 95 % intervals (bootstrap over users); ties in expectation; one seed (0)."]
     told += [f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}."]
-    return [*told, "Written by `python benchmarks/results.py` (`make results`), which goes on where it was stopped.", ""]
+    return [*told, "Written by `python benchmarks/results.py` (`make results`), which goes on where it was stopped. Trainings ran on one thread each, beside other work.", ""]
 
 
 if __name__ == "__main__":

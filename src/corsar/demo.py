@@ -24,7 +24,7 @@ from corsar.sources.truth import DEFAULTS
 COMMON = {
     "data.feed_len": "20",
     "data.search_len": "10",
-    "train.epochs": "5",
+    "train.epochs": "6",
     "train.batch_size": "128",
     "train.align_negatives": "64",
     "train.learning_rate": "5e-3",
