@@ -202,7 +202,9 @@ def heading(report: dict[str, Any]) -> list[str]:
     told = [report["derived"], ""] if report.get("derived") else []
     told += ["Values are means over cases with 95 % intervals (bootstrap over users); ties in expectation; one seed (0)."]
     told += [f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}."]
-    return [*told, "Written by `python benchmarks/results.py` (`make results`), which goes on where it was stopped. Trainings ran on one thread each, beside other work.", ""]
+    told += ["Written by `python benchmarks/results.py` (`make results`), which goes on where it was stopped."]
+    told += ["Trainings ran on one thread each, beside other work, so that their times are upper bounds; budgets were short."]
+    return [*told, ""]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ COMMON = {
     "train.align_negatives": "64",
     "train.learning_rate": "5e-3",
     "train.search_weight": "1",
-    "train.valid_cases": "500",
+    "train.valid_cases": "200",
     "evaluate.candidates": "sampled:99",
     "evaluate.bootstrap": "200",
 }
