@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -263,17 +263,11 @@ def _tell(json: bool, value: Any, *shown: str | list[dict[str, Any]]) -> None:
 
 
 def _tell_prepared(told: dict[str, Any], json: bool) -> None:
-    counts = [{"what": name, "count": value} for name, value in _flat(told["counts"])]
+    from corsar.evaluate.report import leaves
+
+    counts = [{"what": name, "count": value} for name, value in leaves(told["counts"])]
     then = f"the dataset is in {told['path']}; next: corsar train --data {told['path']} --model unisar"
     _tell(json, told, told["funnel"], counts, then)
-
-
-def _flat(counts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in counts.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _tell_found(told: dict[str, Any], json: bool) -> None:

@@ -114,7 +114,7 @@ def _cell(figure: Mapping[str, float] | None) -> str:
 def _check_same(first: Report, other: Report) -> None:
     if first["fingerprint"] == other["fingerprint"]:
         return
-    one, two = dict(_leaves(first["protocol"])), dict(_leaves(other["protocol"]))
+    one, two = dict(leaves(first["protocol"])), dict(leaves(other["protocol"]))
     differ = [key for key in {**one, **two} if one.get(key) != two.get(key)]
     plain = [key for key in differ if not key.endswith("_hash")]  # a hash says something only where nothing else does
     shown = ", ".join(f"{key} ({_short(one.get(key))} against {_short(two.get(key))})" for key in plain or differ)
@@ -130,9 +130,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 20 else f"{text[:8]}…"
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, each under its dotted name."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
