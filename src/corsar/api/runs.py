@@ -1,0 +1,97 @@
+"""Train and evaluate runs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from corsar.artifact import find_artifact, open_artifact
+from corsar.config import Config, load_config
+from corsar.data.store import open_dataset
+from corsar.errors import ConfigError, DataError
+from corsar.evaluate.protocol import evaluate
+from corsar.evaluate.report import sentences, table_rows, write_report
+from corsar.progress import Progress
+from corsar.train.loop import train
+
+BASELINES = {"recommend": ("popularity", "covisit"), "search": ("popularity", "bm25", "blend")}
+File = Path | str
+
+
+def run_dir(config: File | None, out: File | None, overrides: Mapping[str, str]) -> Path:
+    """Where a run is written: `out`, or else runs/ and the name of the settings file or of the model."""
+    if out is not None:
+        return Path(out)
+    return Path("runs") / (Path(config).stem if config else overrides.get("model.name", "unisar").strip('"'))
+
+
+def train_run(
+    config: Config | File | None,
+    out: File,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The run directory, its model and the seconds that it took.
+
+    Args:
+        config: Settings, a TOML file of them, or None for the defaults (with `resume`: those of the run).
+        overrides: "section.key" -> value, on top of a file.
+    """
+    run, start = Path(out), time.monotonic()
+    if config is None and resume and (run / "config.toml").is_file():
+        config = run / "config.toml"
+    settings = config if isinstance(config, Config) else load_config(Path(config) if config else None, overrides)
+    if not settings.data.path:
+        raise ConfigError('no dataset is named; give --data DIR, or path = "DIR" in [data]')
+    train(settings, run, resume=resume, progress=progress)
+    return {"run": str(run), "model": settings.model["name"], "seconds": round(time.monotonic() - start, 1)}
+
+
+def evaluate_runs(
+    runs: Sequence[File],
+    *,
+    overrides: Mapping[str, str] | None = None,
+    baselines: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Reports of the runs, and one table of them under the protocol of the first; each report is written into its run.
+
+    Args:
+        overrides: "evaluate.key" -> value, in place of what the first run says.
+        baselines: Count the untrained baselines beside, as runs in the first run's folder `baselines`, unless they are there.
+    """
+    folders = [Path(run) for run in runs]
+    first = load_config(find_artifact(folders[0]) / "model.toml", overrides)
+    dataset = open_dataset(first.data.path)
+    if baselines:
+        folders += _baselines(folders, first, progress)
+    reports = []
+    for artifact, folder in ((open_artifact(folder), folder) for folder in folders):
+        own = {} if "evaluate.score" in (overrides or {}) else {"score": artifact.config.evaluate.score}  # part of the model
+        rules = first.evaluate.model_copy(update=own)
+        config = artifact.config.model_copy(update={"evaluate": rules, "run": first.run})
+        if artifact.manifest["dataset"]["data_hash"] != dataset.manifest["data_hash"]:
+            raise DataError(f"{folder} was trained on another dataset than {first.data.path}; evaluate them apart")
+        result = evaluate(artifact.model.to(first.run.device), dataset, config, progress=progress)
+        reports.append(write_report(result, folder))
+    return {"reports": reports, "table": table_rows(reports), "sentences": sentences(reports[0])}
+
+
+def _baselines(runs: list[Path], config: Config, progress: Progress | None) -> list[Path]:
+    """Untrained runs that are not among `runs`, counted anew; they live beside the first run's artifact."""
+    there = {open_artifact(run).config.model["name"] for run in runs}
+    wanted = dict.fromkeys(name for task in config.train.tasks for name in BASELINES[task])
+    home, made = runs[0] / "baselines", []
+    for name in wanted:
+        if name not in there:
+            shutil.rmtree(home / name, ignore_errors=True)
+            rules = config.evaluate.model_copy(update={"score": "logit"})
+            settings = config.model_copy(update={"model": {"name": name}, "evaluate": rules})
+            made.append(home / name)
+            train(settings, home / name, progress=progress)
+    return made

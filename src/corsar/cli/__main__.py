@@ -1,0 +1,5 @@
+"""`python -m corsar.cli`."""
+
+from corsar.cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""corsar recommend, search and doctor: what asks a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from corsar.cli.app import Json, K, Past, Run, User, app, ids_of
+from corsar.cli.show import tell, tell_found
+
+
+@app.command
+def recommend(run: Run, /, *, user: User = None, history: Past = None, k: K = 10, json: Json = False) -> None:
+    """Items for a user, best first."""
+    from corsar import api
+
+    tell_found(api.recommend(run, user=user, history=ids_of(history), k=k), json)
+
+
+@app.command
+def search(run: Run, query: str, /, *, user: User = None, history: Past = None, k: K = 10, json: Json = False) -> None:
+    """Items for a query of a user, best first.
+
+    Args:
+        query: The text that is searched for.
+    """
+    from corsar import api
+
+    tell_found(api.search(run, query, user=user, history=ids_of(history), k=k), json)
+
+
+@app.command
+def doctor(path: Path | None = None, /, *, json: Json = False) -> None:
+    """Say what this machine has, and whether a dataset directory or a run is whole.
+
+    Args:
+        path: A dataset directory, a run or an artifact.
+    """
+    from corsar import api
+
+    told = api.doctor(path)
+    tell(json, told, [{"what": name, "is": value} for name, value in told.items()])

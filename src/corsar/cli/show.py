@@ -1,0 +1,71 @@
+"""Printing: results to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corsar.progress import Progress
+
+
+def progress_bar() -> Progress:
+    from corsar.progress import Progress
+
+    return Progress()
+
+
+def fail(sentence: str) -> None:
+    print(f"corsar: {' '.join(sentence.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def tell(json: bool, value: Any, *shown: str | list[dict[str, Any]]) -> None:
+    """Print the value as JSON, or else what there is to show of it: sentences and tables."""
+    if json:
+        print(jsonlib.dumps(value, indent=2, default=str))
+        return
+    for one in shown:
+        if isinstance(one, str):
+            print(one)
+        else:
+            _print_table(one)
+
+
+def tell_prepared(told: dict[str, Any], json: bool) -> None:
+    from corsar.evaluate.report import leaves
+
+    counts = [{"what": name, "count": value} for name, value in leaves(told["counts"])]
+    then = f"the dataset is in {told['path']}; next: corsar train --data {told['path']} --model unisar"
+    tell(json, told, told["funnel"], counts, then)
+
+
+def tell_found(told: dict[str, Any], json: bool) -> None:
+    for note in told["notes"]:
+        print(note, file=sys.stderr)
+    tell(json, told["items"], told["items"])
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """One aligned table; the columns are the keys of the first row, numbers stand right."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in rows[0]:
+        is_number = not name.endswith("_id") and all(_cell(row.get(name))[:1] in "-0123456789" for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=name not in ("text", "reason"))
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in rows[0]))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
