@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SHARED ?= ../shared
 
-.PHONY: setup demo test check golden results
+.PHONY: setup demo test check golden bench wheels results
 
 setup: $(STAMP)
 
@@ -28,6 +28,14 @@ check: setup
 
 golden: setup
 	$(BIN)/python tests/golden/check.py $(SHARED)/golden/unisar.npz
+
+# A training step against the published formulation: about five minutes, and nothing else should run beside it.
+bench: setup
+	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.md
+
+# Builds the wheel and tries it in an empty environment of each Python that PATH or pyenv has: several gigabytes of torch.
+wheels: setup
+	$(BIN)/python benchmarks/wheels.py --out benchmarks/results/wheels.md
 
 # The pages of docs/results: needs the real logs in ../shared/data, and takes hours; what is finished is not done again.
 results: setup

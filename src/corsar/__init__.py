@@ -9,7 +9,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from corsar.api import BM25 as BM25
+    from corsar.api import Blend as Blend
+    from corsar.api import CoVisit as CoVisit
+    from corsar.api import Dataset as Dataset
+    from corsar.api import Popularity as Popularity
+    from corsar.api import SASRec as SASRec
+    from corsar.api import UniSAR as UniSAR
     from corsar.api import evaluate_runs as evaluate_runs
+    from corsar.api import example_logs as example_logs
+    from corsar.api import load as load
     from corsar.api import prepare_kuaisar as prepare_kuaisar
     from corsar.api import prepare_tables as prepare_tables
     from corsar.api import recommend as recommend
@@ -18,16 +27,24 @@ if TYPE_CHECKING:
     from corsar.artifact import open_artifact as open_artifact
     from corsar.config import Config as Config
     from corsar.config import load_config as load_config
-    from corsar.data.store import open_dataset as open_dataset
     from corsar.errors import CorsarError as CorsarError
 
+
 _PLACES = {
+    "BM25": "corsar.api",
+    "Blend": "corsar.api",
+    "CoVisit": "corsar.api",
     "Config": "corsar.config",
     "CorsarError": "corsar.errors",
+    "Dataset": "corsar.api",
+    "Popularity": "corsar.api",
+    "SASRec": "corsar.api",
+    "UniSAR": "corsar.api",
     "evaluate_runs": "corsar.api",
+    "example_logs": "corsar.api",
+    "load": "corsar.api",
     "load_config": "corsar.config",
     "open_artifact": "corsar.artifact",
-    "open_dataset": "corsar.data.store",
     "prepare_kuaisar": "corsar.api",
     "prepare_tables": "corsar.api",
     "recommend": "corsar.api",

@@ -9,7 +9,8 @@ import dataclasses
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, Sizes
+from corsar.batch import Catalogue, History, Ragged, Sizes
 from corsar.config import Config, check, dump_config, load_config
-from corsar.data.store import file_hash, open_catalogue, open_history, save_catalogue, save_history
-from corsar.errors import ArtifactError, ConfigError, CorsarError
+from corsar.data.store import (
+    file_hash,
+    open_catalogue,
+    open_history,
+    open_ragged,
+    save_catalogue,
+    save_history,
+    save_ragged,
+)
+from corsar.errors import ArtifactError, ConfigError, CorsarError, writing
 from corsar.models import model_class
 from corsar.models.base import Model
 from corsar.vocab import Vocab
@@ -47,6 +56,7 @@ class Artifact:
     words: Vocab
     catalogue: Catalogue
     history: History  # the newest `feed_len` and `search_len` entries of each user
+    seen: Ragged | None  # all distinct items of each user; an artifact of an earlier version has none
     texts: pl.Series  # of each item row from 1 on, to show to a person
     manifest: dict[str, Any]
 
@@ -70,10 +80,49 @@ def resolved(config: Config, model: Model) -> Config:
 
 
 def save_artifact(path: Path, model: Model, config: Config, dataset: Dataset) -> None:
-    """Write an artifact, in place of the one that is there."""
-    beside = path.with_name(f".{path.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    """Write an artifact, in place of the one that is there.
+
+    Raises:
+        OutputError: The disk is full or the like; the artifact that was there is still there.
+    """
+    with _replacing(path) as beside:
+        _write(beside, model, config, dataset)
+
+
+def copy_artifact(artifact: Artifact, path: Path) -> None:
+    """Write a copy of an opened artifact, in place of the one that is at `path`.
+
+    Raises:
+        ArtifactError: Something else is at `path`.
+        OutputError: The disk is full or the like; the artifact that was there is still there.
+    """
+    if path.resolve() == artifact.path.resolve():
+        return
+    if path.exists() and not ((path / "manifest.json").is_file() and _manifest(path).get("kind") == "artifact"):
+        raise ArtifactError(f"{path} is there already and is no artifact; choose another path")
+    with _replacing(path, then="save again") as beside:
+        shutil.copytree(artifact.path, beside, dirs_exist_ok=True)
+
+
+@contextmanager
+def _replacing(path: Path, then: str = "go on with --resume") -> Iterator[Path]:
+    """An empty folder beside `path` that takes its place at the end, or is gone where the block fails."""
+    beside, old = path.with_name(f".{path.name}.new"), _old(path)
+    shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
+    with writing(path, SafetensorError, pl.exceptions.PolarsError, then=then):
+        try:
+            beside.mkdir(parents=True)
+            yield beside
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                path.rename(old)
+            beside.rename(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(beside: Path, model: Model, config: Config, dataset: Dataset) -> None:
     (beside / "model.toml").write_text(dump_config(resolved(config, model)), encoding="utf-8")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, beside / "weights.safetensors")
@@ -83,6 +132,7 @@ def save_artifact(path: Path, model: Model, config: Config, dataset: Dataset) ->
     pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)}).write_parquet(beside / "texts.parquet")
     save_catalogue(dataset.catalogue, beside / "catalogue")
     save_history(last_entries(dataset.history, config.data.feed_len, config.data.search_len), beside / "history")
+    save_ragged(dataset.seen, beside / "seen")
     manifest = {
         "kind": "artifact",
         "format": FORMAT,
@@ -94,12 +144,6 @@ def save_artifact(path: Path, model: Model, config: Config, dataset: Dataset) ->
         "files": {str(file.relative_to(beside)): file_hash(file) for file in sorted(beside.rglob("*")) if file.is_file()},
     }
     (beside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    old = _old(path)
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    beside.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def open_artifact(path: Path | str) -> Artifact:
@@ -107,6 +151,15 @@ def open_artifact(path: Path | str) -> Artifact:
 
     Raises:
         ArtifactError: There is none, or it is damaged, or of another version.
+
+    Example:
+        >>> import corsar, tempfile
+        >>> events, _ = corsar.example_logs()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = corsar.Popularity().fit(events, run_dir=folder + "/run")
+        ...     artifact = corsar.open_artifact(folder + "/run")
+        >>> artifact.config.model["name"], len(artifact.items)
+        ('popularity', 12)
     """
     path = find_artifact(path)
     manifest = _manifest(path)
@@ -115,7 +168,8 @@ def open_artifact(path: Path | str) -> Artifact:
             f"{path} is of format {manifest.get('format')} (corsar {manifest.get('corsar')}), this corsar reads format "
             f"{FORMAT}; train again, or use the version that wrote it"
         )
-    for name, told in manifest["files"].items():
+    files = manifest.get("files")
+    for name, told in files.items() if isinstance(files, dict) else [("manifest.json", "")]:
         if not (path / name).is_file():
             raise ArtifactError(f"{path} has no file {name}; copy the whole directory again, or train again")
         if file_hash(path / name) != told:
@@ -128,9 +182,10 @@ def open_artifact(path: Path | str) -> Artifact:
         texts = pl.read_parquet(path / "texts.parquet")["text"]
         users, items, words = (Vocab.open(path / f"{name}.parquet") for name in ("users", "items", "words"))
         catalogue, history = open_catalogue(path / "catalogue"), open_history(path / "history")
+        seen = open_ragged(path / "seen") if (path / "seen").is_dir() else None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, CorsarError) as error:
         raise ArtifactError(f"{path} cannot be opened ({_first_line(error)}); train again") from error
-    return Artifact(path, model.eval(), config, sizes, users, items, words, catalogue, history, texts, manifest)
+    return Artifact(path, model.eval(), config, sizes, users, items, words, catalogue, history, seen, texts, manifest)
 
 
 def find_artifact(path: Path | str) -> Path:

@@ -7,6 +7,7 @@ N negatives of the alignment. Rows are positions in a vocabulary; row 0 is paddi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -120,6 +121,7 @@ class SearchRecommendBatch(OnDevice):
     catalogue: Catalogue
     align_items_N: Tensor | None = None  # item rows, negatives of the query-item alignment (training only)
     align_queries_N: Tensor | None = None  # rows of `queries`
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows  # rows of all processes that share the cases of a step
 
     def __len__(self) -> int:
         return len(self.user_B)

@@ -54,6 +54,7 @@ class TrainSection(Section):
     valid_negatives: int = Field(default=99, ge=1)  # used where the dataset has no given candidates
     clip_norm: float | None = Field(default=None, gt=0)  # longest gradient of a step; longer ones are scaled down to it
     checkpoint_every: int = Field(default=200, ge=1)  # joint steps between last checkpoints
+    start_from: str | None = None  # a run or artifact of the same model; its weights are taken over where the rows are known
 
 
 class EvaluateSection(Section):
@@ -78,10 +79,18 @@ class RunSection(Section):
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)  # of torch; None leaves what the machine says
     amp: bool = False  # bfloat16 where torch's autocast says so
+    tensorboard: bool = False  # scalars of metrics.jsonl into RUN/tensorboard as well
 
 
 class Config(Section):
-    """All settings of a run. `model` is checked by the model's own Config, which knows its keys."""
+    """All settings of a run. `model` is checked by the model's own Config, which knows its keys.
+
+    Example:
+        >>> import corsar
+        >>> config = corsar.Config()
+        >>> config.train.batch_size, config.evaluate.candidates
+        (1024, 'auto')
+    """
 
     preset: Literal["corrected", "paper"] = "corrected"
     data: DataSection = DataSection()
@@ -112,6 +121,12 @@ def load_config(file: Path | None = None, overrides: Mapping[str, str] | None = 
 
     Raises:
         ConfigError: One sentence on the first thing that is wrong.
+
+    Example:
+        >>> import corsar
+        >>> config = corsar.load_config(None, {"model.name": "sasrec", "train.epochs": "3"})
+        >>> config.model, config.train.epochs
+        ({'name': 'sasrec'}, 3)
     """
     given: dict[str, Any] = {} if file is None else read_toml(file)
     for name, value in given.items():
@@ -124,12 +139,18 @@ def load_config(file: Path | None = None, overrides: Mapping[str, str] | None = 
         if not section:
             given[key] = text.strip("\"'")
         elif section not in _sections():
-            raise ConfigError(f"unknown section '{section}'; {_hint(section, _sections())}")
+            raise ConfigError(f"unknown section '{section}'; {hint(section, _sections())}")
         else:
             given[section] = {**given.get(section, {}), key: _value(section, key, text)}
+    return resolve(given)
+
+
+def resolve(given: Mapping[str, Any]) -> Config:
+    """The settings that these keys of sections make, as a file would hold them: defaults < preset < given."""
+    given = dict(given)
     preset = given.get("preset", "corrected")
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; {_hint(str(preset), PRESETS)}")
+        raise ConfigError(f"unknown preset {preset!r}; {hint(str(preset), PRESETS)}")
     given["model"] = {"name": "unisar", **given.get("model", {})}
     for section, keys in PRESETS[preset].items():
         if section != "model" or given["model"]["name"] == "unisar":
@@ -154,7 +175,7 @@ def check(kind: type[M], values: Mapping[str, Any], section: str = "") -> M:
         for name in parents[1:] if section else parents:
             known = known.model_fields[name].annotation  # type: ignore[assignment]
         what = f"unknown key '{key}' in [{where}]" if where else f"unknown key '{key}'"
-        raise ConfigError(f"{what}; {_hint(key, known.model_fields)}")
+        raise ConfigError(f"{what}; {hint(key, known.model_fields)}")
     name = ".".join([*parents, key])
     if first["type"] == "string_pattern_mismatch" and key == "candidates":
         raise ConfigError(f"{name} = {first['input']!r} is none of auto, given, full and sampled:N, as in sampled:100")
@@ -204,7 +225,8 @@ def _value(section: str, key: str, text: str) -> Any:
     return text if is_text or len(parsed) > 1 or not isinstance(value, bool | int | float | str | list) else value
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
+def hint(word: str, known: Iterable[str]) -> str:
+    """What a person may have meant by an unknown word."""
     close = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
 

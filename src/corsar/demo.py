@@ -16,6 +16,9 @@ import torch
 from corsar.api import evaluate_runs, prepare_kuaisar, train_run
 from corsar.batch import TASKS
 from corsar.config import load_config
+from corsar.errors import ConfigError
+from corsar.evaluate.gather import open_runs
+from corsar.evaluate.page import Part, write_page
 from corsar.progress import Progress, Task
 from corsar.sources.simulate import simulate
 from corsar.sources.truth import DEFAULTS
@@ -93,6 +96,8 @@ class _Relay(Progress):
 def run_demo(out: Path, *, users: int, seed: int, progress: Progress, settings: dict[str, str] | None = None) -> dict[str, Any]:
     """Titled tables of both simulated apps ("parts"), and plain sentences on what they say; an app a process, a core each.
 
+    "page" is where the report of both lies; None where plotly, which draws it, is not installed.
+
     Args:
         settings: "section.key" -> value, in place of the demo's own.
     """
@@ -113,7 +118,21 @@ def run_demo(out: Path, *, users: int, seed: int, progress: Progress, settings: 
                     progress.say(told)
         parts = [one.result() for one in waiting]
     sentences = [sentence for part in parts for sentence in part.pop("sentences")]
-    return {"parts": parts, "sentences": list(dict.fromkeys(sentences))}
+    page, told = _page(out, parts)
+    return {"parts": parts, "page": page, "sentences": [*dict.fromkeys(sentences), told]}
+
+
+def _page(out: Path, parts: list[dict[str, Any]]) -> tuple[str | None, str]:
+    """Write the report of both apps; where it is, and a sentence on it. A demo without plotly is a demo still."""
+    try:
+        shown = [
+            Part(part["title"], open_runs([out / part["name"] / "runs" / run for run in RUNS]), reference="unisar_own")
+            for part in parts
+        ]
+        page = write_page(shown, out / "report.html", title="The demo: two simulated apps, the same models on both")
+    except ConfigError as error:
+        return None, f"No report page was written: {error}."
+    return str(page), f"The report to look at is in {page}."
 
 
 def _app(
@@ -133,6 +152,7 @@ def _app(
     figures = {run: _ndcg(report) for run, report in zip(RUNS, told["reports"], strict=True)}
     sentences = [_sentence(transfer, task, figures["unisar"][task], figures["unisar_own"][task]) for task in TASKS]
     return {
+        "name": name,
         "title": f"Simulated app, transfer {transfer:g}",
         "table": told["table"],
         "reports": told["reports"],

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from corsar.errors import DataError
+from corsar.errors import DataError, writing
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 Ids = pl.Series | np.ndarray[Any, Any] | Iterable[int | str]
@@ -74,8 +74,9 @@ class Vocab:
     def save(self, path: Path) -> None:
         """Write the ids as one Parquet column."""
         beside = path.with_name(f".{path.name}.partial")
-        self._ids.to_frame().write_parquet(beside)
-        beside.replace(path)
+        with writing(path, pl.exceptions.PolarsError):
+            self._ids.to_frame().write_parquet(beside)
+            beside.replace(path)
 
     @classmethod
     def open(cls, path: Path) -> Vocab:

@@ -137,3 +137,19 @@ def test_item_rows_reach_the_last_item() -> None:
     for name in MODELS:
         if "recommend" in model_class(name).tasks:
             assert build(name).score(whole).shape == (2, NUM_ITEMS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_items_are_compared_with_all_items(name: str) -> None:
+    model, batch = build(name), batch_of("recommend", [1])
+    rows = torch.tensor([3, NUM_ITEMS, 3])
+    if not model.trained:
+        found = model.similar(rows, batch.catalogue)
+        assert found.shape == (3, NUM_ITEMS + 1)
+        assert torch.equal(found[0], found[2])
+    else:
+        found = model.item_vectors(batch, rows)
+        assert torch.equal(found[0], found[2])
+        assert len(model.item_vectors(batch, torch.arange(NUM_ITEMS + 1))) == NUM_ITEMS + 1
+        close(model.item_vectors(batch, torch.arange(NUM_ITEMS + 1))[rows], found)
+    assert torch.isfinite(found).all()

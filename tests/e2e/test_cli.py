@@ -80,6 +80,16 @@ def test_recommend_answers_for_users_and_items_it_does_not_know(unisar_run: Path
     assert "1 of 3 items" in told.err
 
 
+def test_recommend_leaves_out_what_was_seen(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everything = _json(capsys, "recommend", str(unisar_run), "--user", "u1", "-k", "20")
+    left = _json(capsys, "recommend", str(unisar_run), "--user", "u1", "-k", "20", "--exclude-seen")
+    assert isinstance(everything, list)
+    assert isinstance(left, list)
+    had = {f"i{(7 + place * 3) % 20}" for place in range(10)}
+    assert {one["item_id"] for one in left} == {one["item_id"] for one in everything} - had
+    assert [one["rank"] for one in left] == list(range(1, len(left) + 1))
+
+
 def test_search_reads_the_query(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     red = _json(capsys, "search", str(unisar_run), "red", "--user", "u1")
     blue = _json(capsys, "search", str(unisar_run), "blue shoe", "--user", "u1")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
-from corsar.demo import GAIN, RUNS, _sentence, run_demo
+import pytest
+
+from corsar.demo import GAIN, RUNS, _page, _sentence, run_demo
 from corsar.progress import Progress
 
 
@@ -20,6 +23,18 @@ def test_demo_compares_both_apps_and_shows_how_far_it_is(tmp_path: Path) -> None
         assert all("Simulated" in report["derived"] for report in part["reports"])
     assert sum("reading both histories" in sentence for sentence in told["sentences"]) == 4
     assert "transfer: unisar" in shown.getvalue()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert told["page"] == str(tmp_path / "report.html")
+    assert told["sentences"][-1] == f"The report to look at is in {told['page']}."
+    assert all(f"<h2>{part['title']}</h2>" in page for part in told["parts"])
+    assert all(f"{part['figures']['unisar']['search']:.4f}" in page for part in told["parts"])
+
+
+def test_demo_without_plotly_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    page, told = _page(tmp_path, [])
+    assert page is None
+    assert told == "No report page was written: the page needs plotly; install it with: pip install 'corsar[report]'."
 
 
 def test_sentence_calls_a_small_difference_none() -> None:

@@ -1,26 +1,42 @@
 """Metrics against slow definitions, against ir-measures, and their intervals."""
 
+from typing import Any
+
 import ir_measures
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ir_measures import RR, ScoredDoc, Success, nDCG
+from ir_measures import AP, RR, R, ScoredDoc, Success, nDCG
 
-from corsar.evaluate.metrics import case_metrics, hit_rate, ndcg, reciprocal_rank, summary, user_intervals
+from corsar.evaluate.metrics import (
+    average_precision,
+    case_metrics,
+    hit_rate,
+    ndcg,
+    reciprocal_rank,
+    summary,
+    user_intervals,
+)
 from corsar.evaluate.ties import places
 
+ORACLE: dict[str, Any] = {"HR": Success, "NDCG": nDCG, "Recall": R, "MAP": AP}
 
-def test_metrics_equal_ir_measures_without_ties() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.permuted(np.tile(np.arange(100.0), (50, 1)), axis=1)
-    names, values = case_metrics(*places(scores), (1, 5, 10))
-    qrels = {f"q{q}": {"d0": 1} for q in range(50)}
-    run = [ScoredDoc(f"q{q}", f"d{d}", float(scores[q, d])) for q in range(50) for d in range(100)]
-    oracle = {f"HR@{k}": Success @ k for k in (1, 5, 10)} | {f"NDCG@{k}": nDCG @ k for k in (1, 5, 10)} | {"MRR": RR}
-    found = ir_measures.calc_aggregate(list(oracle.values()), qrels, run)
+
+@pytest.mark.parametrize("seed", range(5))
+def test_metrics_equal_ir_measures_without_ties(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cases, width, ks = 50, (100, 30, 12, 7, 250)[seed], (1, 3, 5, 10, 20)
+    scores = rng.permuted(np.tile(np.arange(float(width)), (cases, 1)), axis=1) / 7 - 3
+    names, values = case_metrics(*places(scores), ks)
+    qrels = {f"q{q}": {"d0": 1} for q in range(cases)}
+    run = [ScoredDoc(f"q{q}", f"d{d}", float(scores[q, d])) for q in range(cases) for d in range(width)]
+    oracle = {f"{name}@{k}": measure @ k for name, measure in ORACLE.items() for k in ks} | {"MRR": RR}
+    assert sorted(names) == sorted(oracle)
+    of_case = {(one.query_id, one.measure): one.value for one in ir_measures.iter_calc(oracle.values(), qrels, run)}
     for name, measure in oracle.items():
-        assert abs(values[:, names.index(name)].mean() - found[measure]) < 1e-6, name
+        expected = [of_case[f"q{q}", measure] for q in range(cases)]
+        assert np.abs(values[:, names.index(name)] - expected).max() < 1e-6, name
 
 
 @given(st.integers(0, 30), st.integers(1, 30), st.integers(1, 15))
@@ -30,6 +46,7 @@ def test_metrics_are_means_over_the_places_of_a_tie(better: int, tied: int, k: i
     b, t = np.array([better]), np.array([tied])
     assert hit_rate(b, t, k)[0] == pytest.approx((where <= k).mean())
     assert ndcg(b, t, k)[0] == pytest.approx(np.where(where <= k, 1 / np.log2(where + 1), 0).mean())
+    assert average_precision(b, t, k)[0] == pytest.approx(np.where(where <= k, 1 / where, 0).mean())
     assert reciprocal_rank(b, t)[0] == pytest.approx((1 / where).mean())
 
 

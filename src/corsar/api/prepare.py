@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from corsar.progress import Progress
 from corsar.schema import Tables
 from corsar.sources.kuaisar import read_kuaisar
 from corsar.sources.tables import read_tables
+
+if TYPE_CHECKING:
+    from corsar.sources.files import Frame
 
 DAY_MS = 86_400_000
 File = Path | str
@@ -51,16 +54,51 @@ def prepare_tables(
     Args:
         config: TOML with a column map and the keys of `PrepareConfig`; files with plain column names need none.
         split: in place of what `config` says.
+
+    Example:
+        >>> import corsar, tempfile
+        >>> events, items = corsar.example_logs()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     events.write_csv(folder + "/events.csv")
+        ...     items.write_csv(folder + "/items.csv")
+        ...     told = corsar.prepare_tables(folder + "/events.csv", folder + "/dataset", items=folder + "/items.csv")
+        >>> told["counts"]["users"], told["counts"]["items"]
+        (30, 12)
     """
     told = read_toml(Path(config)) if config else {}
-    settings = check(PrepareConfig, told | ({"split": split} if split else {}))
-    return _prepare(read_tables(events, items, users, candidates, told), Path(out), settings, overwrite, progress)
+    settings = told | ({"split": split} if split else {})
+    return prepare_given(events, items, users, candidates, Path(out), settings, overwrite, progress)
+
+
+def prepare_given(
+    events: File | Frame,
+    items: File | Frame | None,
+    users: File | Frame | None,
+    candidates: File | Frame | None,
+    out: Path,
+    told: dict[str, Any],
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Files or frames as a dataset directory; `told` has the keys of `PrepareConfig`."""
+    settings = check(PrepareConfig, told)
+    return _prepare(read_tables(events, items, users, candidates, told), out, settings, overwrite, progress)
 
 
 def prepare_kuaisar(
     raw: File, out: File, *, split: str | None = None, overwrite: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """KuaiSAR's raw CSV files as a dataset directory; by default the last day is test and the day before valid."""
+    """KuaiSAR's raw CSV files as a dataset directory; by default the last day is test and the day before valid.
+
+    Example:
+        >>> import corsar, tempfile
+        >>> from corsar.sources.simulate import simulate
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = simulate(folder + "/raw", users=20)  # files of the same form
+        ...     told = corsar.prepare_kuaisar(folder + "/raw", folder + "/dataset", split="leave_last")
+        >>> told["counts"]["users"]
+        20
+    """
     days = {"valid_days": 1, "test_days": 1} if split in (None, "time") else {}
     settings = check(PrepareConfig, {"split": split or "time", **days})
     return _prepare(read_kuaisar(Path(raw)), Path(out), settings, overwrite, progress)

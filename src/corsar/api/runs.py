@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from corsar.api.torchrun import torchrun_processes
 from corsar.artifact import find_artifact, open_artifact
 from corsar.config import Config, load_config
 from corsar.data.store import open_dataset
@@ -15,7 +18,10 @@ from corsar.errors import ConfigError, DataError
 from corsar.evaluate.protocol import evaluate
 from corsar.evaluate.report import sentences, table_rows, write_report
 from corsar.progress import Progress
+from corsar.train.dry_run import dry_run
 from corsar.train.loop import train
+from corsar.train.machine import find_device, fixed_threads
+from corsar.train.processes import Processes
 
 BASELINES = {"recommend": ("popularity", "covisit"), "search": ("popularity", "bm25", "blend")}
 File = Path | str
@@ -34,6 +40,7 @@ def train_run(
     *,
     overrides: Mapping[str, str] | None = None,
     resume: bool = False,
+    dry: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The run directory, its model and the seconds that it took.
@@ -41,14 +48,27 @@ def train_run(
     Args:
         config: Settings, a TOML file of them, or None for the defaults (with `resume`: those of the run).
         overrides: "section.key" -> value, on top of a file.
+        dry: Write nothing, and give back settings, parameters, steps, bytes and seconds as a few steps let one expect them.
+
+    Example:
+        >>> import corsar, tempfile
+        >>> events, _ = corsar.example_logs()
+        >>> dataset = corsar.Dataset.from_frames(events)
+        >>> config = corsar.load_config(None, {"data.path": str(dataset.path), "model.name": "covisit"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     corsar.train_run(config, folder + "/run")["model"]
+        'covisit'
     """
     run, start = Path(out), time.monotonic()
     if config is None and resume and (run / "config.toml").is_file():
         config = run / "config.toml"
     settings = config if isinstance(config, Config) else load_config(Path(config) if config else None, overrides)
+    if dry:
+        return dry_run(settings, run, resume=resume)
     if not settings.data.path:
         raise ConfigError('no dataset is named; give --data DIR, or path = "DIR" in [data]')
-    train(settings, run, resume=resume, progress=progress)
+    with torchrun_processes(settings.run.device) as processes:
+        train(settings, run, resume=resume, progress=progress, processes=processes)
     return {"run": str(run), "model": settings.model["name"], "seconds": round(time.monotonic() - start, 1)}
 
 
@@ -64,21 +84,34 @@ def evaluate_runs(
     Args:
         overrides: "evaluate.key" -> value, in place of what the first run says.
         baselines: Count the untrained baselines beside, as runs in the first run's folder `baselines`, unless they are there.
+
+    Example:
+        >>> import corsar, tempfile
+        >>> events, items = corsar.example_logs()
+        >>> dataset = corsar.Dataset.from_frames(events, items=items)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = corsar.Blend().fit(dataset, run_dir=folder + "/blend")
+        ...     told = corsar.evaluate_runs([folder + "/blend"], overrides={"evaluate.bootstrap": "10"})
+        >>> 0 < told["reports"][0]["metrics"]["recommend"]["NDCG@10"]["value"] <= 1
+        True
+        >>> [line["model"] for line in told["table"]][:2]
+        ['blend', 'popularity']
     """
     folders = [Path(run) for run in runs]
     first = load_config(find_artifact(folders[0]) / "model.toml", overrides)
-    dataset = open_dataset(first.data.path)
-    if baselines:
-        folders += _baselines(folders, first, progress)
+    dataset, device = open_dataset(first.data.path), find_device(first, Processes())
     reports = []
-    for artifact, folder in ((open_artifact(folder), folder) for folder in folders):
-        own = {} if "evaluate.score" in (overrides or {}) else {"score": artifact.config.evaluate.score}  # part of the model
-        rules = first.evaluate.model_copy(update=own)
-        config = artifact.config.model_copy(update={"evaluate": rules, "run": first.run})
-        if artifact.manifest["dataset"]["data_hash"] != dataset.manifest["data_hash"]:
-            raise DataError(f"{folder} was trained on another dataset than {first.data.path}; evaluate them apart")
-        result = evaluate(artifact.model.to(first.run.device), dataset, config, progress=progress)
-        reports.append(write_report(result, folder))
+    with fixed_threads(first.run.threads or torch.get_num_threads()):
+        folders += _baselines(folders, first, progress) if baselines else []
+        for artifact, folder in ((open_artifact(folder), folder) for folder in folders):
+            rules = first.evaluate
+            if "evaluate.score" not in (overrides or {}):  # else it is part of the model
+                rules = rules.model_copy(update={"score": artifact.config.evaluate.score})
+            config = artifact.config.model_copy(update={"evaluate": rules, "run": first.run})
+            if artifact.manifest["dataset"]["data_hash"] != dataset.manifest["data_hash"]:
+                raise DataError(f"{folder} was trained on another dataset than {first.data.path}; evaluate them apart")
+            result = evaluate(artifact.model.to(device), dataset, config, progress=progress)
+            reports.append(write_report(result, folder))
     return {"reports": reports, "table": table_rows(reports), "sentences": sentences(reports[0])}
 
 

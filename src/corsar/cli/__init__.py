@@ -1,7 +1,8 @@
-"""The command line: parsing and printing only. Commands stand in prepare, runs and ask; printing in show."""
+"""The command line: parsing and printing only. Commands stand in prepare, runs, report and ask; printing in show."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from cyclopts import CycloptsError
 
 from corsar.cli import ask as ask
 from corsar.cli import prepare as prepare
+from corsar.cli import report as report
 from corsar.cli import runs as runs
 from corsar.cli.app import app
 from corsar.cli.show import fail
-from corsar.errors import ConfigError, CorsarError
+from corsar.errors import ConfigError, CorsarError, disk_fault
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,14 +23,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         tokens = gather_settings(sys.argv[1:] if argv is None else argv)
         app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
+        sys.stdout.flush()
     except CorsarError as error:
         fail(str(error))
     except CycloptsError as error:
         fail(f"{str(error).strip()} See corsar --help.")
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except OSError as error:
-        if error.filename is None:
-            raise
-        fail(f"cannot use {error.filename}: {(error.strerror or 'unknown reason').lower()}; check the path")
+        fail(f"cannot use {error.filename or 'a file or the output'}: {disk_fault(error)}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None

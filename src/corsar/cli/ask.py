@@ -9,11 +9,17 @@ from corsar.cli.show import tell, tell_found
 
 
 @app.command
-def recommend(run: Run, /, *, user: User = None, history: Past = None, k: K = 10, json: Json = False) -> None:
-    """Items for a user, best first."""
+def recommend(
+    run: Run, /, *, user: User = None, history: Past = None, k: K = 10, exclude_seen: bool = False, json: Json = False
+) -> None:
+    """Items for a user, best first.
+
+    Args:
+        exclude_seen: Leave out the items that the user has had.
+    """
     from corsar import api
 
-    tell_found(api.recommend(run, user=user, history=ids_of(history), k=k), json)
+    tell_found(api.recommend(run, user=user, history=ids_of(history), k=k, exclude_seen=exclude_seen), json)
 
 
 @app.command

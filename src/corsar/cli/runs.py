@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from corsar.cli.app import Json, Settings, app, settings_of
-from corsar.cli.show import progress_bar, tell
+from corsar.cli.show import progress_bar, tell, tell_dry
 from corsar.errors import ConfigError
 
 
@@ -37,6 +37,7 @@ def train(
     data: str | None = None,
     model: str | None = None,
     resume: bool = False,
+    dry_run: bool = False,
     settings: Settings = [],  # noqa: B006 (never changed)
     json: Json = False,
 ) -> None:
@@ -48,23 +49,32 @@ def train(
         data: The dataset directory; short for --data.path.
         model: The model; short for --model.name.
         resume: Go on from the run's last checkpoint.
+        dry_run: Print settings, parameters, memory and time to expect, and write nothing.
     """
     from corsar import api
+    from corsar.api.torchrun import is_first_process
 
     overrides = settings_of(settings)
     if data is not None:
         overrides["data.path"] = jsonlib.dumps(data)
     if model is not None:
         overrides["model.name"] = jsonlib.dumps(model)
-    run = api.run_dir(config, out, overrides)
+    run, first = api.run_dir(config, out, overrides), is_first_process()
     try:
-        with progress_bar() as progress:
-            told = api.train_run(config, run, overrides=overrides, resume=resume, progress=progress)
+        with progress_bar(quiet=not first) as progress:
+            told = api.train_run(config, run, overrides=overrides, resume=resume, dry=dry_run, progress=progress)
     except KeyboardInterrupt:
         # the loop has written its checkpoint by now
+        if not first:
+            raise SystemExit(130) from None
         again = f"corsar train {config or ''}".rstrip()
         print(f"stopped: go on with `{again} --out {run} --resume`", file=sys.stderr)
         raise SystemExit(130) from None
+    if not first:
+        return
+    if dry_run:
+        tell_dry(told, json)
+        return
     done = f"{told['model']} is in {told['run']} after {told['seconds']:.0f} s; next: corsar evaluate {told['run']}"
     tell(json, told, done)
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from corsar.progress import Progress
 
 
-def progress_bar() -> Progress:
+def progress_bar(quiet: bool = False) -> Progress:
     from corsar.progress import Progress
 
-    return Progress()
+    return Progress(quiet)
 
 
 def fail(sentence: str) -> None:
@@ -45,6 +45,18 @@ def tell_found(told: dict[str, Any], json: bool) -> None:
     for note in told["notes"]:
         print(note, file=sys.stderr)
     tell(json, told["items"], told["items"])
+
+
+def tell_dry(told: dict[str, Any], json: bool) -> None:
+    shown: list[str | list[dict[str, Any]]] = [f"# {told['run']}/config.toml", told["settings"].rstrip()]
+    if "steps" in told:
+        steps = [{"cases": name, "count": num} for name, num in told["cases"].items()]
+        shown.append([*steps, *({"cases": f"steps, {name}", "count": num} for name, num in told["steps"].items())])
+        shown.append([{"parameters": name, "count": num} for name, num in told["parameters"].items()])
+        shown.append([{"memory": name, "MiB": round(size / 2**20, 1)} for name, size in told["memory"].items()])
+        shown.append([{"time": name, "seconds": round(took, 2)} for name, took in told["seconds"].items()])
+        shown.append("all leaves out libraries and passing tensors, which process has; an early stop may end the run sooner")
+    tell(json, told, *shown, *told["notes"])
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

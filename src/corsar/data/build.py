@@ -5,10 +5,7 @@ Legend: E entries (sorted by user, time, place in the file), K clicks (each a ca
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +16,13 @@ import torch
 from torch import Tensor
 
 from corsar.batch import Catalogue, History, TrainEvents
+from corsar.data.beside import whole_directory
 from corsar.data.cases import save_cases
 from corsar.data.entries import Entries, make_entries
 from corsar.data.split import SplitName, assign_splits
-from corsar.data.store import FORMAT, file_hash, save_catalogue, save_history, save_train_events
+from corsar.data.store import FORMAT, file_hash, manifest_hash, save_catalogue, save_history, save_train_events
 from corsar.data.words import Wording, make_wording, ragged
-from corsar.errors import DataError
+from corsar.errors import DataError, writing
 from corsar.vocab import Rows, Vocab
 
 if TYPE_CHECKING:
@@ -64,72 +62,67 @@ def build_dataset(
 
     Raises:
         DataError: the tables contradict the rules, or `out` exists and may not be overwritten.
+        OutputError: the disk is full or the like; a dataset that was there is still there.
     """
     out = Path(out)
     if out.exists() and not overwrite:
         raise DataError(f"'{out}' exists; choose another directory, or add --overwrite (overwrite=True)")
     if out.exists() and not (out / "manifest.json").is_file():
         raise DataError(f"'{out}' is no dataset directory and is not overwritten; choose another one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    beside.chmod(0o755)
-    try:
-        with progress.task("prepare", 4) if progress else nullcontext() as bar:
-            funnel = [dict(line) for line in tables.funnel]
-            more_users = None if tables.users is None else tables.users["user_id"]
-            entries = make_entries(tables.events, more_users, require_click=require_click, funnel=funnel)
-            split_E, params = assign_splits(
-                entries.user_E, entries.time_E, entries.has_click_E, entries.given_split_E,
-                split=split, clock=tables.clock, valid_ms=valid_ms, test_ms=test_ms,
-            )  # fmt: skip
-            if bar:
-                bar.advance()
-            items, text_I = _items(tables, entries, split_E)
-            wording = make_wording(text_I, entries.query_E, split_E == 0, min_word_count)
-            catalogue, categories, attributes = _catalogue(tables, items, entries.users, wording)
-            if bar:
-                bar.advance()
-            item_K = items.rows(entries.item_K, missing="pad")
-            history = _history(entries, item_K, wording)
-            counts, candidates = save_cases(
-                beside / "cases", entries, split_E, item_K, wording.query_E, items, tables.candidates, funnel
-            )
-            if bar:
-                bar.advance()
-            save_history(history, beside / "history")
-            save_catalogue(catalogue, beside / "catalogue")
-            save_train_events(_train_events(entries, split_E, item_K), beside / "train_events")
-            for name, vocab in (("users", entries.users), ("items", items), ("words", wording.words)):
-                vocab.save(beside / f"{name}.parquet")
+    with whole_directory(out) as beside, progress.task("prepare", 4) if progress else nullcontext() as bar:
+        funnel = [dict(line) for line in tables.funnel]
+        more_users = None if tables.users is None else tables.users["user_id"]
+        entries = make_entries(tables.events, more_users, require_click=require_click, funnel=funnel)
+        split_E, params = assign_splits(
+            entries.user_E, entries.time_E, entries.has_click_E, entries.given_split_E,
+            split=split, clock=tables.clock, valid_ms=valid_ms, test_ms=test_ms,
+        )  # fmt: skip
+        if bar:
+            bar.advance()
+        items, text_I = _items(tables, entries, split_E)
+        wording = make_wording(text_I, entries.query_E, split_E == 0, min_word_count)
+        catalogue, categories, attributes = _catalogue(tables, items, entries.users, wording)
+        if bar:
+            bar.advance()
+        item_K = items.rows(entries.item_K, missing="pad")
+        history = _history(entries, item_K, wording)
+        counts, candidates = save_cases(
+            beside / "cases", entries, split_E, item_K, wording.query_E, items, tables.candidates, funnel
+        )
+        if bar:
+            bar.advance()
+        save_history(history, beside / "history")
+        save_catalogue(catalogue, beside / "catalogue")
+        save_train_events(_train_events(entries, split_E, item_K), beside / "train_events")
+        for name, vocab in (("users", entries.users), ("items", items), ("words", wording.words)):
+            vocab.save(beside / f"{name}.parquet")
+        with writing(out, pl.exceptions.PolarsError):
             text_I.to_frame("text").write_parquet(beside / "item_text.parquet")
-            manifest = {
-                "clock": tables.clock,
-                "source": tables.source,
-                "derived": tables.derived,
-                "split": params,
-                "rules": RULES,
-                "options": {"require_click": require_click, "min_word_count": min_word_count},
-                "counts": {
-                    "users": len(entries.users),
-                    "items": len(items),
-                    "words": len(wording.words),
-                    "queries": len(wording.queries) - 1,
-                    "train_queries": wording.num_train_queries,
-                    "feed_events": len(history.feed_items),
-                    "searches": len(history.search_queries),
-                    **counts,
-                },
-                "categories": categories,
-                "attributes": attributes,
-                "candidates": candidates,
-                "funnel": funnel,
-            }
-            _write_manifest(beside, manifest)
-            if bar:
-                bar.advance()
-        _put_in_place(beside, out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        manifest = {
+            "clock": tables.clock,
+            "source": tables.source,
+            "derived": tables.derived,
+            "split": params,
+            "rules": RULES,
+            "options": {"require_click": require_click, "min_word_count": min_word_count},
+            "counts": {
+                "users": len(entries.users),
+                "items": len(items),
+                "words": len(wording.words),
+                "queries": len(wording.queries) - 1,
+                "train_queries": wording.num_train_queries,
+                "feed_events": len(history.feed_items),
+                "searches": len(history.search_queries),
+                **counts,
+            },
+            "categories": categories,
+            "attributes": attributes,
+            "candidates": candidates,
+            "funnel": funnel,
+        }
+        _write_manifest(beside, manifest)
+        if bar:
+            bar.advance()
     return out
 
 
@@ -146,14 +139,14 @@ def _items(tables: Tables, entries: Entries, split_E: Rows) -> tuple[Vocab, pl.S
 
 
 def _codes(table: pl.DataFrame | None, key: str, columns: tuple[str, ...], vocab: Vocab) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Values of the columns as numbers from 1 on, 0 where unknown, [rows + 1, columns]; and the number of values."""
+    """Values of the columns as numbers from 1 on, 0 where unknown, [rows + 1, columns]; and what the numbers stand for."""
     codes = np.zeros((len(vocab) + 1, len(columns)), dtype=np.int64)
     sizes = []
     for at, name in enumerate(columns):
         assert table is not None
         values = Vocab(table[name].drop_nulls().unique().sort())
         codes[vocab.rows(table[key]), at] = values.rows(table[name], missing="pad")
-        sizes.append({"name": name, "size": len(values)})
+        sizes.append({"name": name, "size": len(values), "values": values.ids(range(1, len(values) + 1)).to_list()})
     return torch.from_numpy(codes), sizes
 
 
@@ -204,16 +197,5 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     files = {name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     manifest = {"format": FORMAT, **manifest, "files": files}
-    told = json.dumps({**manifest, "funnel": None, "source": None}, sort_keys=True)
-    manifest["data_hash"] = hashlib.sha256(told.encode()).hexdigest()
+    manifest["data_hash"] = manifest_hash(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _put_in_place(beside: Path, out: Path) -> None:
-    if not out.exists():
-        beside.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    out.rename(old / "old")
-    beside.rename(out)
-    shutil.rmtree(old)

@@ -17,6 +17,7 @@ from corsar.batch import TASKS, Ragged
 from corsar.data.candidates import match_candidates
 from corsar.data.entries import Entries
 from corsar.data.store import SPLITS, save_ragged
+from corsar.errors import writing
 from corsar.vocab import Rows, Vocab
 
 
@@ -110,11 +111,12 @@ def save_cases(
             of_task_K = in_split_K & (is_search_K == (task == "search"))
             keep_K = of_task_K & known_K
             where = folder / f"{split}_{task}"
-            where.mkdir(parents=True)
-            for name, values in columns.items():
-                np.save(where / f"{name}.npy", values[keep_K])
-            if split in given:
-                np.save(where / "negatives_NC.npy", given[split][keep_K[in_split_K]])
+            with writing(where):
+                where.mkdir(parents=True)
+                for name, values in columns.items():
+                    np.save(where / f"{name}.npy", values[keep_K])
+                if split in given:
+                    np.save(where / "negatives_NC.npy", given[split][keep_K[in_split_K]])
             counts[split][task] = int(keep_K.sum())
             unknown = int(of_task_K.sum()) - counts[split][task]
             if unknown:

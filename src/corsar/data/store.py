@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from corsar.batch import Catalogue, History, OnDevice, Ragged, Sizes, Task, TrainEvents
-from corsar.errors import DataError
+from corsar.errors import DataError, writing
 from corsar.vocab import Rows, Vocab
 
 FORMAT = 1
@@ -27,13 +27,14 @@ Flat = TypeVar("Flat", History, Catalogue, TrainEvents, Ragged)
 
 def _save(tables: Any, folder: Path) -> None:
     """One `.npy` for each tensor; a Ragged field is a folder of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for field in dataclasses.fields(tables):
-        value = getattr(tables, field.name)
-        if isinstance(value, Tensor):
-            np.save(folder / f"{field.name}.npy", value.cpu().numpy())
-        else:
-            _save(value, folder / field.name)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in dataclasses.fields(tables):
+            value = getattr(tables, field.name)
+            if isinstance(value, Tensor):
+                np.save(folder / f"{field.name}.npy", value.cpu().numpy())
+            else:
+                _save(value, folder / field.name)
 
 
 def _array(file: Path) -> Tensor:
@@ -76,6 +77,11 @@ def save_train_events(events: TrainEvents, folder: Path) -> None:
     _save(events, folder)
 
 
+def open_ragged(folder: Path) -> Ragged:
+    """The Ragged stored in `folder`, memory-mapped."""
+    return _open(Ragged, folder)
+
+
 def save_ragged(table: Ragged, folder: Path) -> None:
     """Write the two arrays of a Ragged as `.npy` files."""
     _save(table, folder)
@@ -85,6 +91,15 @@ def file_hash(file: Path) -> str:
     """SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def manifest_hash(manifest: dict[str, Any]) -> str:
+    """SHA-256 of all that a manifest says of the data, in hex: the name of a dataset."""
+    told = {**manifest, "funnel": None, "source": None}
+    told.pop("data_hash", None)
+    for kind in ("categories", "attributes"):  # their values stand for themselves: the hash stays that of earlier versions
+        told[kind] = [{"name": column["name"], "size": column["size"]} for column in manifest[kind]]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -132,39 +147,52 @@ class Dataset:
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path, self.manifest = path, manifest
+        self._checked: set[str] = set()
 
     @cached_property
     def users(self) -> Vocab:
         """External user id <-> row."""
-        return Vocab.open(self.path / "users.parquet")
+        return Vocab.open(self._whole("users.parquet"))
 
     @cached_property
     def items(self) -> Vocab:
         """External item id <-> row."""
-        return Vocab.open(self.path / "items.parquet")
+        return Vocab.open(self._whole("items.parquet"))
 
     @cached_property
     def words(self) -> Vocab:
         """Word <-> row."""
-        return Vocab.open(self.path / "words.parquet")
+        return Vocab.open(self._whole("words.parquet"))
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """What is known of items and users apart from events."""
-        return open_catalogue(self.path / "catalogue")
+        return open_catalogue(self._whole("catalogue"))
 
     @cached_property
     def history(self) -> History:
         """All events, once, per user and kind in time order; a case's ends say how far it may look."""
-        return open_history(self.path / "history")
+        return open_history(self._whole("history"))
+
+    @cached_property
+    def seen(self) -> Ragged:
+        """The distinct items of each user's events of both kinds: row u holds item rows in their order, [users + 1]."""
+        history, width = self.history, self.catalogue.num_items + 1
+        feed_user = torch.repeat_interleave(history.feed_offsets.diff())
+        search_user = torch.repeat_interleave(history.search_offsets.diff())
+        click_user = search_user[torch.repeat_interleave(history.search_clicks.lengths)]
+        user, item = torch.cat([feed_user, click_user]), torch.cat([history.feed_items, history.search_clicks.values])
+        pairs = torch.unique((user * width + item)[item > 0])
+        lengths = torch.bincount(pairs // width, minlength=len(self.users) + 1)
+        return Ragged(pairs % width, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))
 
     @cached_property
     def _text(self) -> pl.Series:
-        return pl.read_parquet(self.path / "item_text.parquet")["text"]
+        return pl.read_parquet(self._whole("item_text.parquet"))["text"]
 
     @cached_property
     def _groups(self) -> Ragged:
-        return _open(Ragged, self.path / "cases" / "groups")
+        return _open(Ragged, self._whole("cases/groups"))
 
     def item_text(self, rows: Rows | Tensor | list[int]) -> list[str]:
         """Text of the items to show to a person; empty where there is none."""
@@ -176,7 +204,7 @@ class Dataset:
 
     def cases(self, split: Split, task: Task) -> Cases:
         """The cases of one split and task, memory-mapped."""
-        folder = self.path / "cases" / f"{split}_{task}"
+        folder = self._whole(f"cases/{split}_{task}")
         names = [f.name for f in dataclasses.fields(Cases) if f.name.endswith("_N")]
         given = folder / "negatives_NC.npy"
         try:
@@ -188,7 +216,7 @@ class Dataset:
 
     def train_events(self) -> TrainEvents:
         """The training part as one sequence a user: what untrained models count."""
-        return _open(TrainEvents, self.path / "train_events")
+        return _open(TrainEvents, self._whole("train_events"))
 
     def sizes(self, feed_len: int, search_len: int) -> Sizes:
         """What a model must know of the data to lay out its tables."""
@@ -205,22 +233,36 @@ class Dataset:
 
     def verify(self) -> None:
         """Read every file and compare its hash with the manifest's; DataError where one differs."""
+        for name in self.manifest["files"]:
+            self._whole(name)
+
+    def _whole(self, part: str) -> Path:
+        """The path of a file or folder of the dataset, read once to see that it is what prepare wrote."""
         for name, known in self.manifest["files"].items():
-            if file_hash(self.path / name) != known["sha256"]:
-                raise DataError(f"'{self.path / name}' is not what prepare wrote; prepare the dataset again")
+            if name not in self._checked and (name == part or name.startswith(part + "/")):
+                if file_hash(self.path / name) != known["sha256"]:
+                    raise DataError(f"'{self.path / name}' is not what prepare wrote; prepare the dataset again")
+                self._checked.add(name)
+        return self.path / part
 
 
 def open_dataset(path: Path | str) -> Dataset:
-    """The dataset directory at `path`; sizes of all files are checked, hashes by `Dataset.verify`."""
+    """The dataset directory at `path`; sizes of all files are checked at once, their hashes when they are first asked for."""
     path = Path(path)
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"'{path}' is no dataset directory; make one with `corsar prepare`") from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"'{path / 'manifest.json'}' cannot be read; prepare the dataset again") from error
+    except ValueError as error:
+        raise DataError(f"'{path / 'manifest.json'}' is damaged; prepare the dataset again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"'{path}' was written by another version of corsar; prepare the dataset again")
+    try:
+        is_whole = manifest["data_hash"] == manifest_hash(manifest)
+    except (KeyError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise DataError(f"'{path / 'manifest.json'}' is not what prepare wrote; prepare the dataset again")
     for name, known in manifest["files"].items():
         file = path / name
         if not file.is_file() or file.stat().st_size != known["bytes"]:

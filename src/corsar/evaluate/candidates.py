@@ -27,6 +27,7 @@ class Chosen:
     """What is scored for one task."""
 
     cases: Cases
+    rows_N: Rows  # which of the split's cases they are
     negatives_NC: Tensor | None  # candidates beside the target, 0 pads; None: the whole catalogue
     told: dict[str, Any]  # for the protocol
 
@@ -76,7 +77,7 @@ def choose(dataset: Dataset, task: Task, rules: EvaluateSection) -> Chosen:
         rows = np.sort(draw.choice(rows, rules.max_cases, replace=False))
     told |= {"cases": len(rows), "cases_hash": array_hash(rows)}
     taken = torch.from_numpy(rows)
-    return Chosen(cases.take(taken), None if negatives_NC is None else negatives_NC[taken], told)
+    return Chosen(cases.take(taken), rows, None if negatives_NC is None else negatives_NC[taken], told)
 
 
 def stored_sample(dataset: Dataset, cases: Cases, num: int) -> Tensor:

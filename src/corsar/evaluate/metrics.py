@@ -1,14 +1,15 @@
 """Metrics from places, one value a case, and their intervals by resampling users. numpy alone.
 
 A place is (better, tied): how many candidates are strictly better than the target, and how many tie with it, itself included.
-Each metric is its expectation over random order within the tie, so a constant model scores exactly as chance.
+Each metric is its expectation over random order within the tie, so a constant model scores exactly as chance. A case has one
+target, so Recall@k equals HR@k, and MAP@k equals MRR cut at k; both are named still, since tables elsewhere have them.
 
 Shape suffixes: N cases, M metrics, R resamplings, U users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,31 @@ def reciprocal_rank(better_N: Ints, tied_N: Ints) -> Floats:
     return np.asarray((sums[better_N + tied_N] - sums[better_N]) / tied_N)
 
 
+def average_precision(better_N: Ints, tied_N: Ints, k: int) -> Floats:
+    """MAP@k with one relevant candidate: the mean of 1 / place over the tie, 0 beyond place k."""
+    sums = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, k + 1))])
+    first, last = np.minimum(better_N, k), np.minimum(better_N + tied_N, k)
+    return np.asarray((sums[last] - sums[first]) / tied_N)
+
+
+CUT: dict[str, Callable[[Ints, Ints, int], Floats]] = {
+    "HR": hit_rate,
+    "NDCG": ndcg,
+    "Recall": hit_rate,
+    "MAP": average_precision,
+}
+
+
+def case_metric(name: str, better_N: Ints, tied_N: Ints) -> Floats:
+    """One metric by its name in a report ("NDCG@10", "MRR"), its value for each case, [N]."""
+    kind, _, k = name.partition("@")
+    return CUT[kind](better_N, tied_N, int(k)) if k else reciprocal_rank(better_N, tied_N)
+
+
 def case_metrics(better_N: Ints, tied_N: Ints, ks: Sequence[int]) -> tuple[list[str], Floats]:
-    """Names of the metrics, and their value for each case, [N, M]: HR@k and NDCG@k for each k, then MRR."""
-    named = {f"HR@{k}": hit_rate(better_N, tied_N, k) for k in ks}
-    named |= {f"NDCG@{k}": ndcg(better_N, tied_N, k) for k in ks}
-    named["MRR"] = reciprocal_rank(better_N, tied_N)
-    return list(named), np.stack(list(named.values()), 1)
+    """Names of the metrics, and their value for each case, [N, M]: HR, NDCG, Recall and MAP at each k, then MRR."""
+    names = [f"{kind}@{k}" for kind in CUT for k in dict.fromkeys(ks)] + ["MRR"]
+    return names, np.stack([case_metric(name, better_N, tied_N) for name in names], 1)
 
 
 def user_intervals(values_NM: Floats, user_N: Ints, resamples: int, seed: int = 0) -> tuple[Floats, Floats]:

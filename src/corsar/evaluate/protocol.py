@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from corsar.batch import TASKS, Task
@@ -19,9 +20,10 @@ from corsar.config import Config, EvaluateSection
 from corsar.data.store import Dataset
 from corsar.errors import DataError
 from corsar.evaluate.candidates import Chosen, choose
+from corsar.evaluate.lists import list_metrics
 from corsar.evaluate.metrics import ndcg, summary
-from corsar.evaluate.ranking import model_device, rank_targets
-from corsar.evaluate.report import Figures, Result
+from corsar.evaluate.ranking import Ranked, model_device, rank_targets
+from corsar.evaluate.report import PLACES, Figures, Result
 from corsar.evaluate.segments import segment_masks
 from corsar.evaluate.ties import Ints, break_ties
 from corsar.models.base import Model
@@ -63,8 +65,12 @@ def evaluate(
     segments: dict[str, dict[str, Any]] = {}
     cases_total = sum(len(chosen[task].cases) for task in tasks)
     with progress.task("evaluate", cases_total) if progress else nullcontext() as bar:
-        places = {task: _places(model, dataset, config, rules, chosen[task], bar and bar.advance) for task in tasks}
-    for task, (better_N, tied_N) in places.items():
+        ranked = {
+            task: _ranked(model, dataset, config, rules, chosen[task], bar and bar.advance, top=max(rules.ks)) for task in tasks
+        }
+    events = dataset.train_events()
+    counts_I = np.bincount(events.item_E.numpy(), minlength=dataset.catalogue.num_items + 1)
+    for task, (better_N, tied_N, _) in ranked.items():
         cases = chosen[task].cases
         user_N = cases.user_N.numpy()
 
@@ -74,11 +80,13 @@ def evaluate(
         metrics[task] = told(slice(None))
         segments[task] = {
             name: {"cases": int(mask.sum()), "users": len(np.unique(user_N[mask])), "metrics": told(mask)}
-            for name, mask in segment_masks(cases, dataset.history, dataset.train_events()).items()
+            for name, mask in segment_masks(cases, dataset.history, events).items()
         }
     return Result(
         model=str(config.model.get("name", "unisar")),
+        trained=model.trained,
         metrics=metrics,
+        lists={task: list_metrics(one.top_NK, chosen[task].cases.item_N.numpy(), counts_I) for task, one in ranked.items()},
         cases={task: len(chosen[task].cases) for task in tasks},
         users={task: len(np.unique(chosen[task].cases.user_N.numpy())) for task in tasks},
         segments=segments,
@@ -89,6 +97,7 @@ def evaluate(
         machine=machine(model),
         config=config.model_copy(update={"evaluate": rules}).model_dump(mode="json"),
         derived=dataset.manifest.get("derived"),
+        places=pl.concat(_table(task, chosen[task], one) for task, one in ranked.items()),
     )
 
 
@@ -112,7 +121,7 @@ def validation_score(model: Model, dataset: Dataset, config: Config) -> float:
         )
         chosen = choose(dataset, task, rules)
         if len(chosen.cases):
-            better_N, tied_N = _places(model, dataset, config, rules, chosen, None)
+            better_N, tied_N, _ = _ranked(model, dataset, config, rules, chosen, None)
             scores.append(float(ndcg(better_N, tied_N, 5).mean()))
     if not scores:
         raise DataError("the dataset has no validation case to choose a model by; prepare it with another split")
@@ -123,14 +132,26 @@ def _tasks(model: Model, config: Config) -> list[Task]:
     return [task for task in TASKS if task in model.tasks and task in config.train.tasks]
 
 
-def _places(
-    model: Model, dataset: Dataset, config: Config, rules: EvaluateSection, chosen: Chosen, advance: Any
-) -> tuple[Ints, Ints]:
-    found = rank_targets(
+def _ranked(
+    model: Model, dataset: Dataset, config: Config, rules: EvaluateSection, chosen: Chosen, advance: Any, top: int = 0
+) -> Ranked:
+    better_N, tied_N, top_NK = rank_targets(
         model, dataset, chosen.cases, chosen.negatives_NC, config.data,
-        score=rules.score, exclude_seen=rules.exclude_seen, advance=advance,
+        score=rules.score, exclude_seen=rules.exclude_seen, top=top, advance=advance,
     )  # fmt: skip
-    return break_ties(*found, rules.ties)
+    return Ranked(*break_ties(better_N, tied_N, rules.ties), top_NK)
+
+
+def _table(task: Task, chosen: Chosen, ranked: Ranked) -> pl.DataFrame:
+    """The place of each case, under the columns of `PLACES`."""
+    columns = {
+        "task": pl.Series([task]).new_from_index(0, len(chosen.rows_N)),
+        "case": chosen.rows_N,
+        "user_row": chosen.cases.user_N.numpy(),
+        "better": ranked.better_N,
+        "tied": ranked.tied_N,
+    }
+    return pl.DataFrame(columns, schema=PLACES)
 
 
 def _protocol(dataset: Dataset, rules: EvaluateSection, chosen: dict[Task, Chosen]) -> dict[str, Any]:

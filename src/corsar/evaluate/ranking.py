@@ -1,13 +1,13 @@
-"""Places of the targets of cases among their candidates, scored batch by batch so that memory is bounded.
+"""Places of the targets of cases among their candidates, and the first items, batch by batch so that memory is bounded.
 
-Shape suffixes: B cases, C candidates, I item rows of the catalogue, N all cases.
+Shape suffixes: B cases, C candidates, I item rows of the catalogue, K places of a list, N all cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,19 @@ from corsar.batch import History, SearchRecommendBatch
 from corsar.config import DataSection
 from corsar.data.loader import case_batches
 from corsar.data.store import Cases, Dataset
-from corsar.evaluate.ties import Ints, places, sigmoid
+from corsar.evaluate.ties import Bools, Floats, Ints, places, sigmoid
 from corsar.models.base import Model
 
 PAIRS = 1 << 15  # (case, candidate) pairs scored at once
 MAX_CASES = 1024  # cases scored at once, however few their candidates
+
+
+class Ranked(NamedTuple):
+    """Where the targets stand, and what stands first."""
+
+    better_N: Ints  # candidates strictly better than the target
+    tied_N: Ints  # candidates tied with it, itself included
+    top_NK: Ints  # item rows, the best first, of equal scores the smaller row first; 0 behind the last
 
 
 def model_device(model: Model) -> torch.device:
@@ -40,10 +48,11 @@ def rank_targets(
     *,
     score: Literal["logit", "sigmoid"] = "logit",
     exclude_seen: bool = False,
+    top: int = 0,
     pairs: int = PAIRS,
     advance: Callable[[int], None] | None = None,
-) -> tuple[Ints, Ints]:
-    """For each case the candidates strictly better than its target and those tied with it (itself included), [N] each.
+) -> Ranked:
+    """For each case the place of its target, and the first `top` candidates.
 
     Args:
         negatives_NC: candidates beside the target, 0 pads; None for all items but the session mates.
@@ -57,7 +66,8 @@ def rank_targets(
     size = max(1, min(MAX_CASES, pairs // max(1, columns)))
     seen_by = dataset.history if exclude_seen and cases.task == "recommend" else None
     batches = case_batches(dataset, cases, candidates_NC, data, size, model_device(model))
-    better, tied = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    none = np.zeros(0, dtype=np.int64)
+    found = [Ranked(none, none, np.zeros((0, top), dtype=np.int64))]
     was_training = model.training
     model.eval()
     try:
@@ -66,23 +76,56 @@ def rank_targets(
                 rows = torch.arange(at * size, at * size + len(batch))
                 if whole:
                     allowed_BI = _allowed(cases.take(rows), seen_by, dataset.catalogue.num_items)
-                    found = _whole_catalogue(model, batch, allowed_BI, score, max(1, pairs // len(batch)))
+                    found.append(_whole_catalogue(model, batch, allowed_BI, score, max(1, pairs // len(batch)), top))
                 else:
-                    found = places(_scores(model, batch, score), (candidates_NC[rows] != 0).numpy())
-                better.append(found[0])
-                tied.append(found[1])
+                    found.append(_listed(_scores(model, batch, score), candidates_NC[rows].numpy(), top))
                 if advance is not None:
                     advance(len(batch))
     finally:
         model.train(was_training)
-    return np.concatenate(better), np.concatenate(tied)
+    return Ranked(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _scores(model: Model, batch: SearchRecommendBatch, score: str) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+def best_columns(scores_BC: Floats, num: int) -> Ints:
+    """Columns of the `num` highest scores, the best first, of equal ones the left first, [B, num or C if that is less].
+
+    It keeps what is above the last score that gets in, then fills up from the left: no row is sorted as a whole.
+    """
+    num, last = min(num, scores_BC.shape[1]), max(0, scores_BC.shape[1] - num)
+    if num == 0:
+        return np.zeros((len(scores_BC), 0), dtype=np.int64)
+    bound_B1 = np.partition(scores_BC, last, axis=1)[:, last, None]
+    keep_BC, tied_BC = scores_BC > bound_B1, scores_BC == bound_B1
+    room_B1 = num - keep_BC.sum(1, keepdims=True)
+    if (tied_BC.sum(1, keepdims=True) > room_B1).any():
+        tied_BC &= np.cumsum(tied_BC, 1) <= room_B1
+    column_BK = np.nonzero(keep_BC | tied_BC)[1].reshape(-1, num)
+    order_BK = np.argsort(-np.take_along_axis(scores_BC, column_BK, 1), axis=1, kind="stable")
+    return np.take_along_axis(column_BK, order_BK, 1)
+
+
+def _top(scores_BC: Floats, items_BC: Ints, allowed_BC: Bools, num: int) -> tuple[Floats, Ints]:
+    """Scores and rows of the best allowed items, [B, num]; the columns of `items_BC` must ascend where scores are equal."""
+    masked_BC = np.where(allowed_BC, scores_BC, -np.inf)
+    column_BK = best_columns(masked_BC, num)
+    best_BK, item_BK = np.take_along_axis(masked_BC, column_BK, 1), np.take_along_axis(items_BC, column_BK, 1)
+    short = ((0, 0), (0, num - column_BK.shape[1]))
+    return np.pad(best_BK, short, constant_values=-np.inf), np.pad(np.where(np.isneginf(best_BK), 0, item_BK), short)
+
+
+def _listed(scores_BC: Floats, candidates_BC: Ints, top: int) -> Ranked:
+    better_B, tied_B = places(scores_BC, candidates_BC != 0)
+    order_BC = np.argsort(candidates_BC, axis=1, kind="stable") if top else np.zeros((len(candidates_BC), 0), dtype=np.int64)
+    items_BC = np.take_along_axis(candidates_BC, order_BC, 1)
+    _, top_BK = _top(np.take_along_axis(scores_BC, order_BC, 1), items_BC, items_BC != 0, top)
+    return Ranked(better_B, tied_B, top_BK)
+
+
+def _scores(model: Model, batch: SearchRecommendBatch, score: str) -> Floats:
     scores_BC = model.score(batch)
     if scores_BC.dtype == torch.bfloat16:
         scores_BC = scores_BC.float()
-    found = scores_BC.cpu().numpy()
+    found: Floats = scores_BC.cpu().numpy()
     return sigmoid(found) if score == "sigmoid" else found
 
 
@@ -104,18 +147,24 @@ def _allowed(cases: Cases, history: History | None, num_items: int) -> Tensor:
     return allowed_BI
 
 
-def _whole_catalogue(
-    model: Model, batch: SearchRecommendBatch, allowed_BI: Tensor, score: str, chunk: int
-) -> tuple[Ints, Ints]:
+def _whole_catalogue(model: Model, batch: SearchRecommendBatch, allowed_BI: Tensor, score: str, chunk: int, top: int) -> Ranked:
     """Places among all allowed items; the target is scored anew with each chunk, so that equal items tie exactly."""
     target_B1 = batch.candidates_BC
     better_B, tied_B = np.zeros(len(batch), dtype=np.int64), np.ones(len(batch), dtype=np.int64)
+    best: list[tuple[Floats, Ints]] = [(np.zeros((len(batch), 0)), np.zeros((len(batch), 0), dtype=np.int64))]
     for start in range(1, allowed_BI.shape[1], chunk):
         items_C = torch.arange(start, min(start + chunk, allowed_BI.shape[1]), device=target_B1.device)
         candidates_BC = torch.cat([target_B1, items_C.expand(len(batch), -1)], 1)
-        is_other_BC = (candidates_BC != target_B1).cpu()
-        is_other_BC[:, 1:] &= allowed_BI[:, start : start + chunk]
-        more, ties = places(_scores(model, replace(batch, candidates_BC=candidates_BC), score), is_other_BC.numpy())
+        is_target_BC = (candidates_BC == target_B1).cpu().numpy()
+        is_other_BC = ~is_target_BC
+        is_other_BC[:, 1:] &= allowed_BI[:, start : start + chunk].numpy()
+        scores_BC = _scores(model, replace(batch, candidates_BC=candidates_BC), score)
+        more, ties = places(scores_BC, is_other_BC)
         better_B += more
         tied_B += ties - 1
-    return better_B, tied_B
+        if top:
+            of_chunk = candidates_BC[:, 1:].cpu().numpy()
+            best.append(_top(scores_BC[:, 1:], of_chunk, (is_target_BC | is_other_BC)[:, 1:], top))
+    scores_BK, item_BK = (np.concatenate(parts, 1) for parts in zip(*best, strict=True))
+    _, top_BK = _top(scores_BK, item_BK, item_BK != 0, top)  # chunks ascend, and so do equal scores within them
+    return Ranked(better_B, tied_B, top_BK)

@@ -1,19 +1,27 @@
-"""The result of an evaluation as a file, and several of them as one table."""
+"""The result of an evaluation as files, and several of them as one table.
+
+A run keeps one report a protocol: `reports/PRINT.json`, and the places of all cases as `reports/PRINT.parquet`, where PRINT is
+the first digits of the fingerprint; `report.json` is the newest of them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from corsar.errors import DataError
+import polars as pl
 
-FORMAT = 1
+from corsar.errors import DataError, writing
+
+FORMAT = 2
+DIGITS = 16  # of a fingerprint, in the names of files
 Figures = dict[str, dict[str, float]]  # metric -> value, and low and high of its 95 % interval
 Report = Mapping[str, Any]
+PLACES: dict[str, Any] = {"task": pl.String, "case": pl.Int64, "user_row": pl.Int64, "better": pl.Int64, "tied": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,9 @@ class Result:
     """Figures, and all that is needed to know what they mean."""
 
     model: str
+    trained: bool  # False for one that only counts
     metrics: dict[str, Figures]  # of each task
+    lists: dict[str, dict[str, float]]  # task -> metric of the lists -> value
     cases: dict[str, int]
     users: dict[str, int]
     segments: dict[str, dict[str, dict[str, Any]]]  # task -> segment -> cases, users, metrics
@@ -32,35 +42,93 @@ class Result:
     machine: dict[str, Any]
     config: dict[str, Any]
     derived: str | None  # a sentence where the data is simulated or derived
+    places: pl.DataFrame  # a row a case, columns PLACES; it stands in a file of its own
+
+    def told(self) -> dict[str, Any]:
+        """What a report holds of it: all but the places."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "places"}
 
 
 def write_report(result: Result, folder: Path) -> dict[str, Any]:
-    """Write `report.json` into a run directory; what comes back is what was written, the run's name in it."""
+    """Write a run's report, in place of an earlier one of the same protocol; what comes back is the report, its name in it.
+
+    Raises:
+        OutputError: it cannot be written; what was there before is there still.
+    """
     where = folder.resolve()
-    report = {"format": FORMAT, "name": where.parent.name if where.name == "artifact" else where.name, **asdict(result)}
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".report.{os.getpid()}.json"
-    beside.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    beside.rename(folder / "report.json")
+    report = {"format": FORMAT, "name": where.parent.name if where.name == "artifact" else where.name, **result.told()}
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    kept, name = folder / "reports", result.fingerprint[:DIGITS]
+    write_file(kept / f"{name}.parquet", result.places.write_parquet, pl.exceptions.PolarsError)
+    write_text(kept / f"{name}.json", text)
+    write_text(folder / "report.json", text)
     return report
 
 
-def read_report(path: Path) -> dict[str, Any]:
+def write_file(file: Path, write: Callable[[Path], object], *kinds: type[Exception]) -> None:
+    """Call `write` with a path beside `file`, then rename: the file is there as a whole, or as it was before.
+
+    Raises:
+        OutputError: the disk is in the way; it shows as OSError or as one of `kinds`.
+    """
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    with writing(file, *kinds):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(beside)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text as `write_file` does."""
+    write_file(file, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def read_report(path: Path, fingerprint: str | None = None) -> dict[str, Any]:
     """The report at `path`, a file or a run directory.
+
+    Args:
+        fingerprint: the first digits of the protocol's; of a run, its report under that protocol in place of the newest.
 
     Raises:
         DataError: there is none, or it is no report of this version.
     """
     file = path / "report.json" if path.is_dir() else path
+    if fingerprint and path.is_dir():
+        found = sorted((path / "reports").glob("*.json"))
+        fits = [one for one in found if one.stem.startswith(fingerprint[:DIGITS])]
+        if len(fits) != 1:
+            there = ", ".join(one.stem for one in found) or "none"
+            raise DataError(f"'{path}' has {len(fits)} reports of fingerprint {fingerprint}; it has {there}: name one of them")
+        file = fits[0]
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"'{file}' is not there; make it with `corsar evaluate`") from error
+        raise DataError(f"'{file}' is not there; make it with `corsar evaluate`, given the run") from error
     except (OSError, ValueError) as error:
         raise DataError(f"'{file}' cannot be read; make it anew with `corsar evaluate`") from error
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise DataError(f"'{file}' is no report of this version; make it anew with `corsar evaluate`")
     return report
+
+
+def read_places(run: Path, report: Report) -> pl.DataFrame:
+    """The places of all cases of a run's report, a row a case, columns `PLACES`.
+
+    Raises:
+        DataError: the file is missing, damaged, or not of this report.
+    """
+    file = run / "reports" / f"{report['fingerprint'][:DIGITS]}.parquet"
+    try:
+        places = pl.read_parquet(file)
+        counts = dict(places.group_by("task").len().iter_rows())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"'{file}' is missing or cannot be read; make it anew with `corsar evaluate`") from error
+    if dict(places.schema) != PLACES or counts != report["cases"]:
+        raise DataError(f"'{file}' does not fit its report; make both anew with `corsar evaluate`")
+    return places
 
 
 def table_rows(reports: Sequence[Report | Result], metrics: Sequence[str] | None = None) -> list[dict[str, str]]:
@@ -72,11 +140,10 @@ def table_rows(reports: Sequence[Report | Result], metrics: Sequence[str] | None
     Raises:
         DataError: the reports were not all taken under one protocol; the sentence says what differs.
     """
-    told = [asdict(report) if isinstance(report, Result) else report for report in reports]
-    for report in told[1:]:
-        _check_same(told[0], report)
+    told = [report.told() if isinstance(report, Result) else report for report in reports]
+    check_same(told)
     tasks = list(dict.fromkeys(task for report in told for task in report["metrics"]))
-    names = metrics or _main_metrics([name for report in told for task in tasks for name in report["metrics"].get(task, {})])
+    names = metrics or main_metrics([name for report in told for task in tasks for name in report["metrics"].get(task, {})])
     return [
         {
             "task": task,
@@ -99,7 +166,8 @@ def sentences(report: Report) -> list[str]:
     return [told, report["derived"]] if report.get("derived") else [told]
 
 
-def _main_metrics(names: Sequence[str]) -> list[str]:
+def main_metrics(names: Sequence[str]) -> list[str]:
+    """HR at the first and last k, NDCG at the last k, and MRR: what a table shows unless more is asked for."""
     ks = sorted({int(name.partition("@")[2]) for name in names if "@" in name})
     return [*(f"HR@{k}" for k in dict.fromkeys([*ks[:1], *ks[-1:]])), *(f"NDCG@{k}" for k in ks[-1:]), "MRR"]
 
@@ -111,18 +179,21 @@ def _cell(figure: Mapping[str, float] | None) -> str:
     return f"{value} ±{(figure['high'] - figure['low']) / 2:.4f}" if "low" in figure else value
 
 
-def _check_same(first: Report, other: Report) -> None:
-    if first["fingerprint"] == other["fingerprint"]:
-        return
+def check_same(reports: Sequence[Report]) -> None:
+    """Nothing; DataError if the reports were not all taken under one protocol: the sentence says what differs."""
+    for report in reports[1:]:
+        if report["fingerprint"] != reports[0]["fingerprint"]:
+            raise DataError(_difference(reports[0], report))
+
+
+def _difference(first: Report, other: Report) -> str:
     one, two = dict(leaves(first["protocol"])), dict(leaves(other["protocol"]))
     differ = [key for key in {**one, **two} if one.get(key) != two.get(key)]
     plain = [key for key in differ if not key.endswith("_hash")]  # a hash says something only where nothing else does
     shown = ", ".join(f"{key} ({_short(one.get(key))} against {_short(two.get(key))})" for key in plain or differ)
     names = [report.get("name") or report["model"] for report in (first, other)]
     where = shown or "their fingerprints"
-    raise DataError(
-        f"'{names[0]}' and '{names[1]}' do not go into one table, they differ in {where}; evaluate them in one call"
-    )
+    return f"'{names[0]}' and '{names[1]}' do not go into one table, they differ in {where}; evaluate them in one call"
 
 
 def _short(value: Any) -> str:

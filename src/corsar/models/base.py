@@ -50,3 +50,11 @@ class Model(nn.Module):
     def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
         """Fill the buffers of an untrained model from the training part."""
         raise NotImplementedError  # abstract
+
+    def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
+        """Vectors of item rows of a trained model, [R, D]: alike where they point the same way."""
+        raise NotImplementedError  # abstract
+
+    def similar(self, rows_B: Tensor, catalogue: Catalogue) -> Tensor:
+        """How alike all items are to the given ones by the counts of an untrained model, [B, items + 1]; higher is more."""
+        raise NotImplementedError  # abstract

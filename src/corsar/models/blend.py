@@ -19,7 +19,7 @@ from torch import Tensor
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.models.base import Model
 from corsar.models.bm25 import count_words, query_words
-from corsar.models.covisit import count_pairs, covisit_scores
+from corsar.models.covisit import count_pairs, covisit_scores, covisits
 from corsar.models.popularity import item_counts
 from corsar.nn.sparse import sum_rows
 
@@ -75,3 +75,7 @@ class Blend(Model):
         held_BC = sum_rows(self.word_keys, ones, width, words_BR, is_word_BR, batch.candidates_BC)
         asked_B1 = is_word_BR.sum(1, keepdim=True)
         return torch.where((held_BC == asked_B1) & (asked_B1 > 0), self.config.match_bonus, 0.0).double()
+
+    def similar(self, rows_B: Tensor, catalogue: Catalogue) -> Tensor:
+        """Co-visit counts with the given items, [B, items + 1]."""
+        return covisits(self.pair_keys, self.pair_values, self.counts, rows_B)

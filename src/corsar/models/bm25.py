@@ -81,3 +81,10 @@ class BM25(Model):
         words_BR = query_words(batch)
         width = batch.catalogue.num_items + 1
         return sum_rows(self.word_keys, self.word_values, width, words_BR, words_BR != 0, batch.candidates_BC)
+
+    def similar(self, rows_B: Tensor, catalogue: Catalogue) -> Tensor:
+        """BM25 with the words of the given items as the query, [B, items + 1]."""
+        lengths_B = catalogue.item_words.lengths[rows_B]
+        words_BR = catalogue.item_words.padded(rows_B, max(1, int(lengths_B.max())))
+        columns_BI = torch.arange(catalogue.num_items + 1, device=rows_B.device).expand(len(rows_B), -1)
+        return sum_rows(self.word_keys, self.word_values, catalogue.num_items + 1, words_BR, words_BR != 0, columns_BI)

@@ -58,6 +58,13 @@ def covisit_scores(keys: Tensor, values: Tensor, counts: Tensor, batch: SearchRe
     return sum_rows(keys, values, len(counts), items_BR, weights_BR, batch.candidates_BC)
 
 
+def covisits(keys: Tensor, values: Tensor, counts: Tensor, rows_B: Tensor) -> Tensor:
+    """How often all items stood near the given ones, [B, items + 1] float64; popularity, times 1e-6, breaks ties."""
+    columns_BI = torch.arange(len(counts), device=rows_B.device).expand(len(rows_B), -1)
+    near_BI = sum_rows(keys, values, len(counts), rows_B[:, None], torch.ones_like(rows_B)[:, None], columns_BI)
+    return near_BI + 1e-6 * counts
+
+
 class CoVisit(Model):
     """Scores are weighted co-visit counts with the last history items."""
 
@@ -90,3 +97,7 @@ class CoVisit(Model):
         """Co-visits with the last history items, [B, C] float64."""
         near_BC = covisit_scores(self.pair_keys, self.pair_values, self.counts, batch, self.config.history_len)
         return near_BC + self.config.tie_weight * self.counts[batch.candidates_BC]
+
+    def similar(self, rows_B: Tensor, catalogue: Catalogue) -> Tensor:
+        """Co-visit counts with the given items, [B, items + 1]."""
+        return covisits(self.pair_keys, self.pair_values, self.counts, rows_B)

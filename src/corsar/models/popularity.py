@@ -43,3 +43,7 @@ class Popularity(Model):
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """The count of each candidate, [B, C] float64."""
         return self.counts[batch.candidates_BC]
+
+    def similar(self, rows_B: Tensor, catalogue: Catalogue) -> Tensor:
+        """The counts, whatever the item, [B, items + 1]."""
+        return self.counts.expand(len(rows_B), -1)

@@ -78,7 +78,7 @@ class SASRecNet(Model):
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
         """click: binary cross-entropy, the target against the mean of its negatives."""
-        logits_BC = self.score(batch)
+        logits_BC = batch.gather(self.score(batch))
         return {"click": F.softplus(-logits_BC[:, 0]).mean() + F.softplus(logits_BC[:, 1:]).mean()}
 
     def encode(self, batch: SearchRecommendBatch) -> Tensor:
@@ -114,3 +114,7 @@ class SASRecNet(Model):
         merged = merged + start[..., None] * self.start
         length_B = is_real.sum(1)
         return merged[:, : int(length_B.max()) + 1], length_B
+
+    def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
+        """The embeddings of the item rows, [R, D]."""
+        return F.embedding(rows_R, self.item.weight)

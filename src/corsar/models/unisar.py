@@ -140,14 +140,14 @@ class UniSARNet(Model):
         """click: binary cross-entropy over the target and its negatives; item_query and transition: the alignments."""
         batch = batch.take(self._by_length(batch))
         encoded = self.encode(batch)
-        logits_BC = self._logits(batch, encoded)
+        logits_BC = batch.gather(self._logits(batch, encoded))
         is_target_BC = torch.zeros_like(logits_BC)
         is_target_BC[:, 0] = 1
         terms = {"click": F.binary_cross_entropy_with_logits(logits_BC, is_target_BC)}
         if self.config.item_query_weight:
             terms["item_query"] = self._item_query_loss(batch, encoded)
         if self.config.transition_weight:
-            terms["transition"] = self._transition_loss(encoded)
+            terms["transition"] = self._transition_loss(batch, encoded)
         return terms
 
     def encode(self, batch: SearchRecommendBatch) -> Encoded:
@@ -236,7 +236,7 @@ class UniSARNet(Model):
         clicks_BSK = batch.search_clicks_BSK
         is_pair_BSK = clicks_BSK != 0
         query_P = batch.search_queries_BS[..., None].expand_as(clicks_BSK)[is_pair_BSK]
-        return pair_loss(
+        loss_P = pair_loss(
             self.item_query,
             encoded.queries_QD,
             encoded.items_RD,
@@ -245,8 +245,10 @@ class UniSARNet(Model):
             F.embedding(batch.align_queries_N, encoded.queries_QD),
             F.embedding(encoded.item_place[batch.align_items_N], encoded.items_RD),
         )
+        loss_P = batch.gather(loss_P)
+        return loss_P.sum() / max(1, len(loss_P))
 
-    def _transition_loss(self, encoded: Encoded) -> Tensor:
+    def _transition_loss(self, batch: SearchRecommendBatch, encoded: Encoded) -> Tensor:
         feed, search = encoded.feed, encoded.search
         sides = [
             (self.feed_transition, feed, encoded.search_to_feed_TD, encoded.feed_to_feed_TD),
@@ -258,5 +260,7 @@ class UniSARNet(Model):
             views = [at.mean(cross), at.mean(own)]
             if self.config.empty_history == "zero":  # a missing side says nothing of a transition
                 views = [view[has_both_B] for view in views]
-            total = total + view_loss(scorer, *views)
+            total = total + view_loss(scorer, *map(batch.gather, views))
         return total
+
+    item_vectors = embed_items

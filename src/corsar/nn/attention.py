@@ -8,20 +8,23 @@ C candidates, D channels, H heads, E channels a head.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corsar.nn.dropout import Dropout
-from corsar.nn.packing import Packing, Rows
+from corsar.nn.dropout import Dropout, dropout_mask
+from corsar.nn.packing import Packing
 
 Empty = Literal["zero", "nan"]
 
 
-def masked_softmax(logits: Tensor, is_real: Tensor, empty: Empty) -> Tensor:
+def masked_softmax(logits: Tensor, is_real: Tensor, empty: Empty, is_full: bool = False) -> Tensor:
     """Softmax over the last axis where `is_real`; a row without real entries is uniform (its values are 0) or NaN."""
+    if is_full:
+        return logits.softmax(-1)
     fill = torch.finfo(logits.dtype).min if empty == "zero" else -math.inf
     return logits.masked_fill(~is_real, fill).softmax(-1)
 
@@ -33,38 +36,85 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
-        self.dim, self.heads, self.empty = dim, heads, empty
-        self.drop = Dropout(dropout)
+        self.dim, self.heads, self.dropout, self.empty = dim, heads, dropout, empty
         self.in_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def project(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the same positions by one product, each [T, D]."""
-        q, k, v = self.in_proj(x_TD).chunk(3, dim=-1)
-        return q, k, v
-
-    def project_query(self, x_TD: Tensor) -> Tensor:
-        """Queries alone, [T, D]."""
+    def queries(self, x_TD: Tensor) -> Tensor:
+        """[T, D]."""
         return F.linear(x_TD, self.in_proj.weight[: self.dim], self.in_proj.bias[: self.dim])
 
-    def project_memory(self, x_SD: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values alone, each [S, D]."""
-        k, v = F.linear(x_SD, self.in_proj.weight[self.dim :], self.in_proj.bias[self.dim :]).chunk(2, dim=-1)
-        return k, v
+    def memory(self, x_SD: Tensor) -> Tensor:
+        """Keys and values side by side, [S, 2 D]."""
+        return F.linear(x_SD, self.in_proj.weight[self.dim :], self.in_proj.bias[self.dim :])
 
-    def attend(self, q_TD: Tensor, k_SD: Tensor, v_SD: Tensor, at: Packing, memory: Packing) -> Tensor:
+    def attend(self, q_TD: Tensor, kv_SX: Tensor, at: Packing, memory: Packing) -> Tensor:
         """What each query position reads, before the output map, [T, D]."""
-        parts = zip(at.chunks, memory.chunks, at.split(q_TD), memory.split(k_SD), memory.split(v_SD), strict=True)
-        return torch.cat([self._attend(*part) for part in parts])
+        dropout = self.dropout if self.training else 0.0
+        read: Tensor = _Attend.apply(q_TD, kv_SX, at, memory, self.heads, dropout, self.empty)  # type: ignore[no-untyped-call]
+        return read
 
-    def _attend(self, at: Rows, memory: Rows, q_TD: Tensor, k_SD: Tensor, v_SD: Tensor) -> Tensor:
-        q_BHLE = self._by_head(q_TD, at) * (self.dim // self.heads) ** -0.5
-        logits_BHLL = q_BHLE @ self._by_head(k_SD, memory).transpose(-1, -2)
-        weights = self.drop(masked_softmax(logits_BHLL, memory.is_real_BL[:, None, None, :], self.empty))
-        return at.pack((weights @ self._by_head(v_SD, memory)).transpose(1, 2).reshape(*at.shape, self.dim))
 
-    def _by_head(self, x_TD: Tensor, at: Rows) -> Tensor:
-        return at.unpack(x_TD).view(*at.shape, self.heads, -1).transpose(1, 2)
+class _Attend(torch.autograd.Function):
+    """Attention chunk by chunk with a hand-written backward: no copy for the heads, one for what is padded.
+
+    Autograd would keep, transpose and copy each of queries, keys and values once a head and way.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_TD: Tensor, kv_SX: Tensor, at: Packing, memory: Packing, heads: int, dropout: float, empty: Empty
+    ) -> Tensor:
+        out_TD, kept = torch.empty_like(q_TD), []
+        for rows, keys, q, kv, out in zip(
+            at.chunks, memory.chunks, at.split(q_TD), memory.split(kv_SX), at.split(out_TD), strict=True
+        ):
+            q_BLD, kv_BSX = rows.unpack(q), keys.unpack(kv)
+            logits_HBLS = q.new_empty(heads, len(q_BLD), q_BLD.shape[1], kv_BSX.shape[1])
+            for h, (q_h, k_h, _) in enumerate(_heads(q_BLD, kv_BSX, heads)):
+                torch.bmm(q_h, k_h.transpose(1, 2), out=logits_HBLS[h])
+            scale = (q.shape[1] // heads) ** -0.5
+            weights = masked_softmax(logits_HBLS.mul_(scale), keys.is_real_BL[:, None], empty, keys.is_full)
+            mask = dropout_mask(weights, dropout) if dropout else None
+            used = weights if mask is None else weights * mask
+            out.copy_(rows.pack(torch.cat([used[h] @ v_h for h, (_, _, v_h) in enumerate(_heads(q_BLD, kv_BSX, heads))], -1)))
+            kept += [weights, used, mask]
+        ctx.save_for_backward(q_TD, kv_SX, *kept)
+        ctx.at, ctx.memory, ctx.heads = at, memory, heads
+        return out_TD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q_TD, kv_SX, *kept = ctx.saved_tensors
+        at, memory, heads = ctx.at, ctx.memory, ctx.heads
+        scale = (q_TD.shape[1] // heads) ** -0.5
+        to_q, to_kv = torch.empty_like(q_TD), torch.empty_like(kv_SX)
+        parts = [at.split(x) for x in (q_TD, grads[0], to_q)] + [memory.split(x) for x in (kv_SX, to_kv)]
+        for i, (rows, keys, q, grad, put_q, kv, put_kv) in enumerate(zip(at.chunks, memory.chunks, *parts, strict=True)):
+            weights, used, mask = kept[3 * i : 3 * i + 3]
+            q_BLD, kv_BSX, grad_BLD = rows.unpack(q), keys.unpack(kv), rows.unpack(grad)
+            slope = torch.empty_like(weights)
+            for h, (grad_h, _, v_h) in enumerate(_heads(grad_BLD, kv_BSX, heads)):
+                torch.bmm(grad_h, v_h.transpose(1, 2), out=slope[h])
+            if mask is not None:
+                slope.mul_(mask)
+            slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype).mul_(scale)
+            to_heads = [
+                (slope[h] @ k_h, slope[h].transpose(1, 2) @ q_h, used[h].transpose(1, 2) @ grad_h)
+                for h, ((q_h, k_h, _), grad_h) in enumerate(
+                    zip(_heads(q_BLD, kv_BSX, heads), grad_BLD.chunk(heads, -1), strict=True)
+                )
+            ]
+            to_q_h, to_k_h, to_v_h = zip(*to_heads, strict=True)
+            put_q.copy_(rows.pack(torch.cat(to_q_h, -1)))
+            put_kv.copy_(keys.pack(torch.cat([*to_k_h, *to_v_h], -1)))
+        return to_q, to_kv, None, None, None, None, None
+
+
+def _heads(q_BLD: Tensor, kv_BSX: Tensor, heads: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Views of queries, keys and values for each head."""
+    k_BSD, v_BSD = kv_BSX.chunk(2, dim=-1)
+    return zip(*(x.chunk(heads, dim=-1) for x in (q_BLD, k_BSD, v_BSD)), strict=True)
 
 
 class FeedForward(nn.Module):
@@ -91,8 +141,8 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x_TD: Tensor, at: Packing) -> Tensor:
         """Each position reads the real positions of its own row, [T, D]."""
-        q, k, v = self.attention.project(x_TD)
-        return self._finish(x_TD, self.attention.attend(q, k, v, at, at))
+        read = self.attention.attend(self.attention.queries(x_TD), self.attention.memory(x_TD), at, at)
+        return self._finish(x_TD, read)
 
     def between(self, x_TD: Tensor, y_SD: Tensor, at: Packing, other: Packing) -> tuple[Tensor, Tensor]:
         """Each position of x reads y and each of y reads x: what a merged sequence gives when own kind is masked.
@@ -100,13 +150,9 @@ class EncoderLayer(nn.Module):
         The order of the merged sequence enters by the position embeddings alone, so no merge is needed.
         """
         both = torch.cat([x_TD, y_SD])
-        q, k, v = self.attention.project(both)
         sizes = [len(x_TD), len(y_SD)]
-        (qx, qy), (kx, ky), (vx, vy) = (torch.split(part, sizes) for part in (q, k, v))
-        read = torch.cat([
-            self.attention.attend(qx, ky, vy, at, other),
-            self.attention.attend(qy, kx, vx, other, at),
-        ])  # fmt: skip
+        (qx, qy), (kx, ky) = (torch.split(part, sizes) for part in (self.attention.queries(both), self.attention.memory(both)))
+        read = torch.cat([self.attention.attend(qx, ky, at, other), self.attention.attend(qy, kx, other, at)])
         x, y = torch.split(self._finish(both, read), sizes)
         return x, y
 
@@ -129,12 +175,11 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x_TD: Tensor, memory_SD: Tensor, at: Packing, memory: Packing) -> Tensor:
         """[T, D] of the target positions."""
-        q, k, v = self.self_attention.project(x_TD)
-        read = self.self_attention.attend(q, k, v, at, at)
+        read = self.self_attention.attend(self.self_attention.queries(x_TD), self.self_attention.memory(x_TD), at, at)
         x_TD = self.norm1(x_TD + self.drop(self.self_attention.out_proj(read)))
-        q = self.cross_attention.project_query(x_TD)
-        k, v = self.cross_attention.project_memory(memory_SD)
-        read = self.cross_attention.attend(q, k, v, at, memory)
+        read = self.cross_attention.attend(
+            self.cross_attention.queries(x_TD), self.cross_attention.memory(memory_SD), at, memory
+        )
         x_TD = self.norm2(x_TD + self.drop(self.cross_attention.out_proj(read)))
         out: Tensor = self.norm3(x_TD + self.feed_forward(x_TD))
         return out
@@ -150,10 +195,13 @@ class TargetAttention(nn.Module):
 
     def forward(self, history_TD: Tensor, at: Packing, target_BCD: Tensor) -> Tensor:
         """[B, C, D]; a row without history gives 0."""
-        parts = zip(at.chunks, at.split(history_TD), at.split(history_TD @ self.weight), strict=True)
+        by_target = target_BCD.shape[1] <= at.shape[1]  # the cheaper side goes through the matrix
+        target_BCD, keys_TD = (target_BCD @ self.weight.T, history_TD) if by_target else (target_BCD, history_TD @ self.weight)
+        parts = zip(at.chunks, at.split(history_TD), at.split(keys_TD), target_BCD.split(at.chunk), strict=True)  # type: ignore[no-untyped-call]
         read = []
-        for (rows, values_TD, keys_TD), target in zip(parts, target_BCD.split(at.chunk), strict=True):  # type: ignore[no-untyped-call]
-            logits_BCL = target @ rows.unpack(keys_TD).transpose(1, 2)
-            weights_BCL = masked_softmax(logits_BCL, rows.is_real_BL[:, None, :], self.empty)
-            read.append(weights_BCL @ rows.unpack(values_TD))
+        for rows, values_TD, keys_TD, target in parts:
+            values_BLD = rows.unpack(values_TD)
+            keys_BLD = values_BLD if by_target else rows.unpack(keys_TD)
+            logits_BCL = target @ keys_BLD.transpose(1, 2)
+            read.append(masked_softmax(logits_BCL, rows.is_real_BL[:, None, :], self.empty, rows.is_full) @ values_BLD)
         return torch.cat(read)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BLOCK = 256  # rows of a matrix of logits that are worked on at once
+
 
 class Bilinear(nn.Module):
     """tanh(x W y) / temperature, with a learned matrix and temperature."""
@@ -30,41 +32,43 @@ class Bilinear(nn.Module):
         return torch.tanh(logits) * self.sharpness
 
 
-def bounded_logsumexp(logits: Tensor, sharpness: Tensor, *, skip_diagonal: bool = False) -> Tensor:
-    """logsumexp(tanh(logits) * sharpness) over the last axis, the plain twin of the fast form below, [A]."""
-    bounded = torch.tanh(logits) * sharpness
-    if skip_diagonal:
-        bounded = bounded.masked_fill(torch.eye(len(bounded), dtype=torch.bool, device=bounded.device), float("-inf"))
-    return torch.logsumexp(bounded, 1)
-
-
 class _BoundedLogSumExp(torch.autograd.Function):
-    """The same in place: these matrices are the largest of a step, and autograd would keep and copy five of each."""
+    """Row blocks that stay in cache; the slopes are written once, where autograd would keep and copy five such matrices."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, sharpness: Tensor, skip_diagonal: bool) -> Tensor:
-        tanh = torch.tanh(logits)
-        weights = tanh * sharpness
-        if skip_diagonal:
-            weights.fill_diagonal_(float("-inf"))
-        top = weights.amax(1, keepdim=True)
-        weights.sub_(top).exp_()
-        total = weights.sum(1, keepdim=True)
-        ctx.save_for_backward(tanh, weights, total, sharpness)
-        return (top + total.log()).squeeze(1)
+    def forward(ctx: Any, left_AD: Tensor, right_ND: Tensor, sharpness: Tensor, skip_diagonal: bool) -> Tensor:
+        dtype = torch.promote_types(left_AD.dtype, torch.float32)  # at least: sums of exponentials
+        left_AD, right_ND = left_AD.to(dtype), right_ND.to(dtype)
+        out_A, to_sharpness_A = torch.empty_like(left_AD[:, 0]), torch.empty_like(left_AD[:, 0])
+        to_left_AD = torch.empty_like(left_AD)
+        slopes_AN = left_AD.new_empty(len(left_AD), len(right_ND))
+        with torch.autocast(left_AD.device.type, enabled=False):
+            for start in range(0, len(left_AD), BLOCK):
+                rows = slice(start, start + BLOCK)
+                tanh = (left_AD[rows] @ right_ND.T).tanh_()
+                weights = torch.mul(tanh, sharpness, out=slopes_AN[rows])
+                if skip_diagonal:
+                    weights.diagonal(start).fill_(float("-inf"))
+                top = weights.amax(1, keepdim=True)
+                total = weights.sub_(top).exp_().sum(1, keepdim=True)
+                out_A[rows] = (top + total.log()).squeeze(1)
+                weights.div_(total)
+                to_sharpness_A[rows] = torch.einsum("an,an->a", weights, tanh)
+                weights.mul_(tanh.square_().mul_(-sharpness).add_(sharpness))
+                to_left_AD[rows] = weights @ right_ND
+        ctx.save_for_backward(left_AD, slopes_AN, to_left_AD, to_sharpness_A)
+        return out_A
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        tanh, weights, total, sharpness = ctx.saved_tensors
-        shares = weights * (grads[0].unsqueeze(1) / total)
-        to_sharpness = torch.dot(shares.flatten(), tanh.flatten())
-        slope = torch.addcmul(sharpness.expand_as(tanh), tanh, tanh * sharpness, value=-1)
-        return shares.mul_(slope), to_sharpness.view_as(sharpness), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        left_AD, slopes_AN, to_left_AD, to_sharpness_A = ctx.saved_tensors
+        grad_A1 = grads[0][:, None]
+        return grad_A1 * to_left_AD, slopes_AN.T @ (grad_A1 * left_AD), grads[0] @ to_sharpness_A, None
 
 
-def fast_bounded_logsumexp(logits: Tensor, sharpness: Tensor, *, skip_diagonal: bool = False) -> Tensor:
-    """`bounded_logsumexp` with a hand-written backward, [A]."""
-    out: Tensor = _BoundedLogSumExp.apply(logits, sharpness, skip_diagonal)  # type: ignore[no-untyped-call]
+def bounded_logsumexp(left_AD: Tensor, right_ND: Tensor, sharpness: Tensor, *, skip_diagonal: bool = False) -> Tensor:
+    """logsumexp(tanh(left right') * sharpness) over the rows of `right`, [A]; `skip_diagonal` leaves row i out of row i."""
+    out: Tensor = _BoundedLogSumExp.apply(left_AD, right_ND, sharpness, skip_diagonal)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -77,12 +81,10 @@ def pair_loss(
     negative_left_ND: Tensor,
     negative_right_ND: Tensor,
 ) -> Tensor:
-    """InfoNCE of P pairs (rows of `left` and `right`), half each direction; repeats count as often as they stand.
+    """InfoNCE of P pairs (rows of `left` and `right`), half each direction, for each pair, [P].
 
     What the negatives add depends on one side of a pair alone, so it is computed once for each distinct row of a pair.
     """
-    if len(left_P) == 0:
-        return left_AD.new_zeros(())
     return (
         _one_direction(scorer, left_AD, right_RD, left_P, right_P, negative_right_ND)
         + _one_direction(scorer, right_RD, left_AD, right_P, left_P, negative_left_ND)
@@ -94,10 +96,11 @@ def _one_direction(
 ) -> Tensor:
     rows, from_P = torch.unique(from_P, return_inverse=True)
     mapped_AD = F.embedding(rows, from_AD) @ scorer.weight
-    against_A = fast_bounded_logsumexp(mapped_AD @ negative_ND.T, scorer.sharpness)
+    against_A = bounded_logsumexp(mapped_AD, negative_ND, scorer.sharpness)
     positive_P = scorer.bounded((F.embedding(from_P, mapped_AD) * F.embedding(to_P, to_RD)).sum(1))
     against_P = F.embedding(from_P, against_A[:, None])[:, 0]
-    return (torch.logaddexp(positive_P, against_P) - positive_P).mean()
+    loss_P: Tensor = torch.logaddexp(positive_P, against_P) - positive_P
+    return loss_P
 
 
 def view_loss(scorer: Bilinear, first_BD: Tensor, second_BD: Tensor) -> Tensor:
@@ -106,5 +109,5 @@ def view_loss(scorer: Bilinear, first_BD: Tensor, second_BD: Tensor) -> Tensor:
         return first_BD.new_zeros(())
     both = torch.cat([first_BD, second_BD])
     mapped = both @ scorer.weight
-    total = fast_bounded_logsumexp(mapped @ both.T, scorer.sharpness, skip_diagonal=True)
+    total = bounded_logsumexp(mapped, both, scorer.sharpness, skip_diagonal=True)
     return (total - scorer.bounded((mapped * both.roll(len(first_BD), 0)).sum(1))).mean()

@@ -6,6 +6,15 @@ import torch
 from torch import Tensor, nn
 
 
+def dropout_mask(x: Tensor, probability: float) -> Tensor:
+    """0 with this probability, else 1 / (1 - probability), in the shape of x."""
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    bits = bits.view(torch.int16)[: x.numel()].view(x.shape)
+    mask = torch.empty_like(x)  # 0 or the scale: two passes over the data where a choice takes three
+    torch.ge(bits, round(probability * 65536) - 32768, out=mask)
+    return mask.mul_(1 / (1 - probability))
+
+
 class Dropout(nn.Module):
     """As torch.nn.Dropout; the probability is rounded to 1/65,536."""
 
@@ -17,8 +26,4 @@ class Dropout(nn.Module):
         """x with elements zeroed and the rest scaled up in training, x itself otherwise."""
         if not self.training or self.probability == 0:
             return x
-        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        bits = bits.view(torch.int16)[: x.numel()].view(x.shape)
-        mask = torch.empty(x.shape, device=x.device)  # 0 or the scale: two passes over the data where a choice takes three
-        torch.ge(bits, round(self.probability * 65536) - 32768, out=mask)
-        return x * mask.mul_(1 / (1 - self.probability)).to(x.dtype)
+        return x * dropout_mask(x, self.probability)

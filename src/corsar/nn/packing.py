@@ -25,10 +25,7 @@ class Rows:
     def pack(self, padded_BLE: Tensor) -> Tensor:
         """The real positions, [T, ...]."""
         flat = padded_BLE.reshape(-1, *padded_BLE.shape[2:])
-        if self.is_full:
-            return flat
-        packed: Tensor = _Pick.apply(flat, self.at_T)  # type: ignore[no-untyped-call]
-        return packed
+        return flat if self.is_full else flat.index_select(0, self.at_T)
 
     def unpack(self, packed_TE: Tensor) -> Tensor:
         """The rows with zeros at padding, [B, L, E]."""
@@ -63,21 +60,6 @@ class Packing(Rows):
         """Mean over the real positions of each row, 0 where a row has none, [B, E]."""
         sums = [rows.unpack(part).sum(1) for rows, part in zip(self.chunks, self.split(packed_TE), strict=True)]
         return torch.cat(sums) / self.length_B.clamp(min=1).unsqueeze(1)
-
-
-class _Pick(torch.autograd.Function):
-    """`flat[at]` for distinct positions: the backward is one copy, where index_select's would be a slow sum."""
-
-    @staticmethod
-    def forward(ctx: Any, flat: Tensor, at: Tensor) -> Tensor:
-        ctx.save_for_backward(at)
-        ctx.size = len(flat)
-        return flat.index_select(0, at)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (at,) = ctx.saved_tensors
-        return grads[0].new_zeros(ctx.size, *grads[0].shape[1:]).index_copy_(0, at, grads[0]), None
 
 
 class _Place(torch.autograd.Function):

@@ -82,12 +82,16 @@ def choose(scan: Scan, told: list[str] | str | None, used: set[str], table: str,
     return [name for name, count in zip(free, counts, strict=True) if count <= MOST_VALUES]
 
 
-def read_ids(series: pl.Series) -> pl.Series:
-    """Ids of a text file as Int64 where every one is a whole number, else as they are; empty texts are missing."""
+def read_ids(series: pl.Series, is_text: bool = True) -> pl.Series:
+    """Ids of a text file as Int64 where every one is a whole number, else as they are; empty texts are missing.
+
+    Args:
+        is_text: they come from a text file; elsewhere a text that looks like a number was meant as a text.
+    """
     if series.dtype != pl.String:
         return series
     series = pl.select(pl.when(series.str.strip_chars() != "").then(series.str.strip_chars())).to_series()
-    if series.null_count() < len(series) and series.str.contains(_WHOLE).all():
+    if is_text and series.null_count() < len(series) and series.str.contains(_WHOLE).all():
         series = series.str.strip_suffix(".0").cast(pl.Int64)
     return series
 

@@ -1,31 +1,73 @@
-"""Parquet and delimited text files as lazy frames, with errors that a person can act on."""
+"""Parquet files, delimited text files and frames of polars or pandas as lazy frames, with errors that a person can act on."""
 
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import polars as pl
 
-from corsar.errors import DataError
+from corsar.errors import CLOSED, ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pd.DataFrame
 
 SEPARATORS = (",", "\t", ";", "|")
 
 
 class Scan(NamedTuple):
-    """A file not yet read, and what its columns are called. Columns of a text file are all String."""
+    """A file or frame not yet read, and what its columns are called. Columns of a text file are all String."""
 
     file: str
     frame: pl.LazyFrame
     columns: list[str]
+    is_text: bool = False  # nothing in it has a type yet
 
     def read(self, frame: pl.LazyFrame | None = None) -> pl.DataFrame:
         """The file's rows, or those of a `frame` made from it, read part by part."""
         try:
             return (self.frame if frame is None else frame).collect(engine="streaming")
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f"{self.file}: not readable ({_first_line(error)}); check the file.") from error
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{self.file}: not readable ({_first_line(error)}); {_remedy(error)}.") from error
+
+
+def open_table(given: str | Path | Frame, name: str) -> Scan:
+    """The file at a path, or a frame of polars or pandas, which messages call by `name`."""
+    if isinstance(given, str | Path):
+        return scan_file(given)
+    frame = as_polars(given, name)
+    return Scan(name, frame, frame.collect_schema().names())
+
+
+def is_pandas(thing: Any) -> bool:
+    """Whether it is an object of pandas, which need not be installed."""
+    return type(thing).__module__.partition(".")[0] == "pandas"
+
+
+def as_polars(frame: Frame, name: str) -> pl.LazyFrame:
+    """A frame of polars or pandas as a lazy one of polars.
+
+    Raises:
+        DataError: it is no such frame, or a column of it holds values of several types.
+    """
+    if isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        return frame.lazy()
+    if not is_pandas(frame) or not hasattr(frame, "columns"):
+        raise DataError(f"{name} is a {type(frame).__name__}; give a frame of polars or pandas.")
+    try:
+        return pl.from_pandas(frame).lazy()
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"frames of pandas need {error.name}; install it with: pip install 'corsar[pandas]'") from None
+    except Exception as error:
+        if not isinstance(error, TypeError | ValueError) and type(error).__module__.partition(".")[0] != "pyarrow":
+            raise
+        raise DataError(
+            f"{name}: a column holds values of several types ({_first_line(error)}); give each column one type."
+        ) from None
 
 
 def scan_file(path: str | Path) -> Scan:
@@ -35,18 +77,20 @@ def scan_file(path: str | Path) -> Scan:
         DataError: the file is missing, empty, or not what its ending says.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: this is a directory; name a file in it.")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; check the path.")
     try:
-        if path.suffix in (".parquet", ".pq"):
-            frame = pl.scan_parquet(path)
-        else:
+        is_text = path.suffix not in (".parquet", ".pq")
+        if is_text:
             frame = pl.scan_csv(path, separator=_separator(path), infer_schema=False)
-        return Scan(path.name, frame, frame.collect_schema().names())
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        else:
+            frame = pl.scan_parquet(path)
+        return Scan(path.name, frame, frame.collect_schema().names(), is_text)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise DataError(
-            f"{path.name}: not readable as {path.suffix.lstrip('.') or 'text'} ({_first_line(error)}); "
-            "give Parquet, or UTF-8 text with a header line."
+            f"{path.name}: not readable as {path.suffix.lstrip('.') or 'text'} ({_first_line(error)}); {_remedy(error)}."
         ) from error
 
 
@@ -57,5 +101,13 @@ def _separator(path: Path) -> str:
     return max(SEPARATORS, key=header.count)
 
 
+def _remedy(error: Exception) -> str:
+    if (isinstance(error, OSError) and error.errno in CLOSED) or "permission denied" in str(error).lower():
+        return "see that you may read it"
+    return "give whole Parquet, or UTF-8 text with a header line"
+
+
 def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()  # without the path, which stands before it
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

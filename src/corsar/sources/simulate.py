@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from corsar.errors import DataError
+from corsar.errors import DataError, writing
 from corsar.sources.truth import DEFAULTS, FEED, SEARCH, Events, Truth, draw_items, live, shown_rows, truth_hash
 
 USERS_A_BLOCK = 2000  # users that are in memory at a time; users of a block share a generator
@@ -31,6 +31,7 @@ def simulate(
 
     Raises:
         DataError: the folder is there already, or a size makes no sense.
+        OutputError: the disk is full or the like.
     """
     truth = dataclasses.replace(DEFAULTS, items=items, transfer=transfer, days=days)
     out = Path(out_dir)
@@ -44,11 +45,15 @@ def simulate(
         raise DataError(f"{out} is there already; name another folder, or overwrite one that was simulated before.")
     beside = out.with_name(out.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    _write(beside, truth, users, seed)
-    if out.exists():
-        shutil.rmtree(out)
-    beside.rename(out)
+    with writing(out, pl.exceptions.PolarsError):
+        try:
+            beside.mkdir(parents=True)
+            _write(beside, truth, users, seed)
+            if out.exists():
+                shutil.rmtree(out)
+            beside.rename(out)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Your own logs: Parquet or CSV files of events, and of items, users and given candidates where you have them.
+"""Your own logs: files (Parquet, CSV) or frames of events, and of items, users and given candidates where you have them.
 
 Columns are found by their obvious names, or named in a column map that reads canonical = source:
 
@@ -19,27 +19,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from corsar.errors import ConfigError, DataError
 from corsar.schema import CANDIDATES, EVENTS, ITEMS, KINDS, USERS, Origin, Tables, make_tables
 from corsar.sources.columns import choose, find_columns, join_text, must_have, read_ids, read_lists
-from corsar.sources.files import Scan, scan_file
+from corsar.sources.files import Scan, open_table
 from corsar.sources.times import UNITS, read_times
 
+if TYPE_CHECKING:
+    from corsar.sources.files import Frame
+
 Note = dict[str, Any]
+IDS = ("user_id", "item_id", "session_id")
 
 
 def read_tables(
-    events: str | Path,
-    items: str | Path | None = None,
-    users: str | Path | None = None,
-    candidates: str | Path | None = None,
+    events: str | Path | Frame,
+    items: str | Path | Frame | None = None,
+    users: str | Path | Frame | None = None,
+    candidates: str | Path | Frame | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Tables:
-    """Canonical tables from a person's own files.
+    """Canonical tables from a person's own files, or from frames of polars or pandas.
 
     Args:
         config: the column map, as in this module's docstring; other keys of it are not looked at, apart from `derived`: a
@@ -52,17 +56,19 @@ def read_tables(
     config = config or {}
     notes: list[Note] = []
     maps = _maps(config)
-    frame, origin, unit = _events(scan_file(events), maps["events"], config, notes)
+    frame, origin, unit = _events(open_table(events, "events"), maps["events"], config, notes)
     origins = {"events": origin}
     frames: dict[str, pl.DataFrame] = {}
     categories: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     if items is not None:
-        frames["items"], origins["items"], categories = _items(scan_file(items), maps["items"], notes)
+        frames["items"], origins["items"], categories = _items(open_table(items, "items"), maps["items"], notes)
     if users is not None:
-        frames["users"], origins["users"], attributes = _users(scan_file(users), maps["users"], notes)
+        frames["users"], origins["users"], attributes = _users(open_table(users, "users"), maps["users"], notes)
     if candidates is not None:
-        frames["candidates"], origins["candidates"] = _candidates(scan_file(candidates), maps["candidates"], unit, notes)
+        frames["candidates"], origins["candidates"] = _candidates(
+            open_table(candidates, "candidates"), maps["candidates"], unit, notes
+        )
     tables = make_tables(
         frame,
         frames.get("items"),
@@ -107,6 +113,9 @@ def _maps(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _unit(config: Mapping[str, Any]) -> str | None:
+    for key in config.get("time", {}):
+        if key != "unit":
+            raise ConfigError(f"unknown key '{key}' in [time]; there is unit alone, as in unit = \"s\".")
     unit: str | None = config.get("time", {}).get("unit", config.get("time_unit"))
     if unit is not None and unit not in UNITS:
         raise ConfigError(f"unknown time unit {unit!r}; use one of {', '.join(UNITS)}.")
@@ -120,10 +129,15 @@ def _events(
     origin = Origin(scan.file, names)
     df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
     notes.append(_note("events", "read", df.height))
-    times, unit, note = read_times(df["time_ms"], _unit(config), origin)
+    told_unit = _unit(config)
+    times, unit, note = read_times(df["time_ms"], told_unit, origin)
+    if unit == "iso" and told_unit not in (None, "iso"):
+        raise DataError(
+            f"{origin.column('time_ms')} is said to be in {told_unit}, but it holds dates; leave the time unit out, or say iso."
+        )
     if note:
         notes.append(_note("events", "note", df.height, note))
-    df = df.with_columns(times, *(read_ids(df[name]) for name in ("user_id", "item_id", "session_id") if name in names))
+    df = df.with_columns(times, *(read_ids(df[name], scan.is_text) for name in IDS if name in names))
     if "query" in names:
         query = pl.col("query").cast(pl.String)
         df = df.with_columns(query=pl.when(query.str.strip_chars() != "").then(query))
@@ -187,11 +201,11 @@ def _items(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.D
     df = scan.read(scan.frame.select(*dict.fromkeys([*names.values(), *texts, *categories])))
     notes.append(_note("items", "read", df.height))
     _note_unused(scan, used | {*categories}, "items", "categories", notes)
-    columns = [read_ids(df[names["item_id"]]).alias("item_id")]
+    columns = [read_ids(df[names["item_id"]], scan.is_text).alias("item_id")]
     if texts:
         columns.append(join_text(df, texts))
     columns += [df[names[name]].cast(pl.Float64, strict=False).alias(name) for name in ("lat_deg", "lon_deg") if name in names]
-    columns += [read_ids(df[name]) for name in categories]
+    columns += [read_ids(df[name], scan.is_text) for name in categories]
     return pl.DataFrame(columns), Origin(scan.file, names), tuple(categories)
 
 
@@ -203,7 +217,10 @@ def _users(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.D
     df = scan.read(scan.frame.select(*names.values(), *attributes))
     notes.append(_note("users", "read", df.height))
     _note_unused(scan, used | {*attributes}, "users", "attributes", notes)
-    columns = [read_ids(df[names["user_id"]]).alias("user_id"), *(read_ids(df[name]) for name in attributes)]
+    columns = [
+        read_ids(df[names["user_id"]], scan.is_text).alias("user_id"),
+        *(read_ids(df[name], scan.is_text) for name in attributes),
+    ]
     return pl.DataFrame(columns), Origin(scan.file, names), tuple(attributes)
 
 
@@ -213,7 +230,7 @@ def _candidates(scan: Scan, told: Mapping[str, Any], unit: str, notes: list[Note
     df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
     notes.append(_note("candidates", "read", df.height))
     times, _, _ = read_times(df["time_ms"], unit, origin)
-    ids = [read_ids(df[name]) for name in ("user_id", "item_id", "session_id") if name in names]
+    ids = [read_ids(df[name], scan.is_text) for name in IDS if name in names]
     return df.with_columns(times, read_lists(df["negatives"]), *ids), origin
 
 

@@ -2,6 +2,9 @@
 
 Exact resume: the order and the negatives are functions of (seed, epoch, step), dropout is seeded anew at each step from the
 same, and the number of threads is kept; so a resumed run computes what an uninterrupted one does, bit for bit.
+
+With `run.amp`, products of matrices are in bfloat16 where torch's autocast says so; weights, gradients and Adam's state stay
+in float32. That, and several processes, were tried on CPUs alone: no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -9,14 +12,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -31,12 +29,17 @@ from corsar.errors import ConfigError, CorsarError, DataError
 from corsar.evaluate.protocol import validation_score
 from corsar.models.base import Model
 from corsar.progress import Progress
+from corsar.train.board import Board, summary_writer
 from corsar.train.checkpoint import has_checkpoint, load_checkpoint, read_state, save_checkpoint
+from corsar.train.machine import find_device, fixed_threads, interrupt
 from corsar.train.optim import Plateau, build_optimizer, set_learning_rate
+from corsar.train.processes import Processes
 from corsar.train.run_dir import Log, check_run_dir, check_same_run, write_config
+from corsar.train.warm import warm_start
 
 LOG_EVERY = 20  # joint steps a line of metrics.jsonl
 FEW_STEPS = 200  # a run of fewer is told so
+ALONE = Processes()
 
 
 @dataclass
@@ -57,53 +60,73 @@ class State:
         return State(**{**told, "schedule": Plateau(**told["schedule"])})
 
 
-def train(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> Path:
+def train(
+    config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None, processes: Processes = ALONE
+) -> Path:
     """Train a model and give back the run directory: config.toml, metrics.jsonl, checkpoint/ (last), artifact/ (best).
+
+    Of several processes the first alone checks, validates and writes; the others wait until it has found nothing wrong.
 
     Raises:
         ConfigError: A setting is wrong, or the directory holds a run and `resume` is not asked for.
         CorsarError: A loss term is not finite.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is written by then.
     """
-    progress = progress or Progress(quiet=True)
+    progress, first = progress or Progress(quiet=True), processes.is_first
+    if not first:
+        processes.wait()
     dataset = open_dataset(Path(config.data.path))
-    check_run_dir(run_dir, resume)
-    device = _device(config)
+    if first:
+        check_run_dir(run_dir, resume)
+    device = find_device(config, processes)
     going_on = resume and has_checkpoint(run_dir / "checkpoint")
     state = read_state(run_dir / "checkpoint") if going_on else {}
     if state.get("dataset", dataset.manifest["data_hash"]) != dataset.manifest["data_hash"]:
         raise ConfigError(f"{config.data.path} is not the dataset that {run_dir} was trained on; point data.path to it")
     threads = config.run.threads or state.get("threads") or torch.get_num_threads()
-    with _threads(threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(config.run.seed, "initialisation"))
-        model = build_model(config, dataset.sizes(config.data.feed_len, config.data.search_len))
-        config = resolved(config, model)
-        if model.trained:
-            _check_tasks(config, model, dataset)
-        if resume:
+    with fixed_threads(threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        model, config = fresh_model(config, dataset)
+        if model.trained and config.train.start_from and not going_on:
+            warm_start(model, config, dataset)
+        if resume and first:
             check_same_run(config, run_dir)
-        write_config(config, run_dir)
-        log = Log(run_dir / "metrics.jsonl", state.get("metrics_bytes", 0))
         if model.trained:
-            run = Run(config, run_dir, dataset, model.to(device), device, log, threads, progress)
+            run = Run(config, run_dir, dataset, model.to(device), device, threads, progress, processes)
+            if first:
+                write_config(config, run_dir)
+                processes.wait()
             run.go(state)
-        else:
+        elif first:
+            write_config(config, run_dir)
             start = time.perf_counter()
             model.count(dataset.train_events(), dataset.catalogue)
             save_artifact(run_dir / "artifact", model, config, dataset)
+            log = Log(run_dir / "metrics.jsonl", 0)
             log.write({"kind": "count", "seconds": round(time.perf_counter() - start, 3)})
     return run_dir
 
 
+def fresh_model(config: Config, dataset: Dataset) -> tuple[Model, Config]:
+    """A model as it is before the first step, on the CPU, and the settings with every key of it; seeds torch's generator."""
+    torch.manual_seed(seed_of(config.run.seed, "initialisation"))
+    model = build_model(config, dataset.sizes(config.data.feed_len, config.data.search_len))
+    if model.trained:
+        _check(config, model, dataset)
+    return model, resolved(config, model)
+
+
 class Run:
-    """A trained run in progress."""
+    """A trained run in progress; it writes nothing before `go`."""
+
+    log: Log | None = None  # the first process has one, and a board where `run.tensorboard` says so
+    board: Board | None = None
 
     def __init__(
-        self, config: Config, run_dir: Path, dataset: Dataset, model: Model, device: torch.device, log: Log,
-        threads: int, progress: Progress,
+        self, config: Config, run_dir: Path, dataset: Dataset, model: Model, device: torch.device,
+        threads: int, progress: Progress, processes: Processes = ALONE,
     ) -> None:  # fmt: skip
         self.config, self.run_dir, self.dataset, self.model = config, run_dir, dataset, model
-        self.device, self.log, self.threads, self.progress = device, log, threads, progress
+        self.device, self.threads, self.progress, self.processes = device, threads, progress, processes
         self.optimizer = build_optimizer(model, config.train)
         self.loader = TrainLoader(dataset, config.data, config.train, config.run.seed, device)
         self.state = State(Plateau(config.train.learning_rate))
@@ -113,43 +136,54 @@ class Run:
         if told:
             self.state = State.of(told["state"])
             load_checkpoint(self.run_dir / "checkpoint", self.model, self.optimizer)
+        if self.processes.is_first:
+            self.log = Log(self.run_dir / "metrics.jsonl", told.get("metrics_bytes", 0))
+            if self.config.run.tensorboard:
+                self.board = Board(self.run_dir / "tensorboard", self._steps_done())
         set_learning_rate(self.optimizer, self.state.schedule.learning_rate)
-        if self._last_step() < FEW_STEPS and self.config.train.batch_size > 64:
-            self.progress.say(f"only {self._last_step()} steps in all: on few cases, --train.batch_size 64 learns more")
-        with _interrupt() as stop, self.progress.task("train", max(0, self._last_step() - self._steps_done())) as task:
+        if self.last_step() < FEW_STEPS and self.config.train.batch_size > 64:
+            self.progress.say(f"only {self.last_step()} steps in all: on few cases, --train.batch_size 64 learns more")
+        with interrupt() as stop, self.progress.task("train", max(0, self.last_step() - self._steps_done())) as task:
             while not self._is_over():
                 self.model.train()
-                while self.state.step < self.loader.steps_per_epoch and self._steps_done() < self._last_step():
-                    loss = self._step()
+                while self.state.step < self.loader.steps_per_epoch and self._steps_done() < self.last_step():
+                    loss = self.step()
                     task.advance(1, f"epoch {self.state.epoch + 1}/{self.config.train.epochs}, loss {loss:.4f}")
-                    is_last = self.state.step == self.loader.steps_per_epoch or self._steps_done() == self._last_step()
-                    if not is_last and (stop.is_set() or self._steps_done() % self.config.train.checkpoint_every == 0):
+                    is_last = self.state.step == self.loader.steps_per_epoch or self._steps_done() == self.last_step()
+                    is_stopped = self.processes.any(stop.is_set())
+                    if not is_last and (is_stopped or self._steps_done() % self.config.train.checkpoint_every == 0):
                         self._checkpoint()
-                        if stop.is_set():
+                        if is_stopped:
                             raise KeyboardInterrupt
                 self._end_epoch()
-                if stop.is_set():
+                if self.processes.any(stop.is_set()):
                     raise KeyboardInterrupt
+        if self.board:
+            self.board.close()
 
     def _steps_done(self) -> int:
         return self.state.epoch * self.loader.steps_per_epoch + self.state.step
 
-    def _last_step(self) -> int:
+    def last_step(self) -> int:
+        """Joint steps of the whole run, unless it stops early."""
         last = self.config.train.epochs * self.loader.steps_per_epoch
         return min(last, self.config.train.max_steps or last)
 
     def _is_over(self) -> bool:
         stopped = self.state.schedule.since_best >= self.config.train.stop_patience
-        return stopped or self._steps_done() >= self._last_step()
+        return stopped or self._steps_done() >= self.last_step()
 
-    def _step(self) -> float:
+    def step(self) -> float:
+        """One joint step; the loss."""
         state, start = self.state, time.perf_counter()
-        torch.manual_seed(seed_of(self.config.run.seed, "dropout", state.epoch, state.step))
+        own = [self.processes.rank] if self.processes.rank else []  # the cases of each process get masks of their own
+        torch.manual_seed(seed_of(self.config.run.seed, "dropout", state.epoch, state.step, *own))
         batches = self.loader.step(state.epoch, state.step)
         self.optimizer.zero_grad(set_to_none=True)
         terms: dict[str, float] = {"loss": 0.0}
         for task, batch in batches.items():
-            self._backward(task, batch, terms)
+            self._backward(task, self.processes.share(batch), terms)
+        self.processes.mean_gradients(self.model)
         if self.config.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
         self.optimizer.step()
@@ -194,20 +228,21 @@ class Run:
         line: dict[str, Any] = {"kind": "steps", "epoch": state.epoch, "step": self._steps_done()}
         line |= {name: value / state.steps for name, value in state.sums.items()}
         line |= {"learning_rate": state.schedule.learning_rate, "cases_per_s": round(state.cases / state.seconds, 1)}
-        self.log.write(line)
+        self._tell(line)
         state.sums, state.steps, state.cases, state.seconds = {}, 0, 0, 0.0
 
     def _end_epoch(self) -> None:
         """Validate, keep the model where it is the best, cut the rate where it no longer gets better."""
         state, start = self.state, time.perf_counter()
         self._log_steps()
-        score = validation_score(self.model, self.dataset, self.config)
+        score = validation_score(self.model, self.dataset, self.config) if self.processes.is_first else 0.0
+        score = self.processes.same(score)
         used = state.schedule.learning_rate
         is_best = state.schedule.update(score, state.epoch, self.config.train)
-        if is_best:
+        if is_best and self.processes.is_first:
             save_artifact(self.run_dir / "artifact", self.model, self.config, self.dataset)
         line = {"kind": "epoch", "epoch": state.epoch, "step": self._steps_done(), "score": score, "best": is_best}
-        self.log.write({**line, "learning_rate": used, "valid_s": round(time.perf_counter() - start, 3)})
+        self._tell({**line, "learning_rate": used, "valid_s": round(time.perf_counter() - start, 3)})
         best = "the best so far" if is_best else f"best {state.schedule.best:.4f}"
         self.progress.say(f"epoch {state.epoch + 1}: validation NDCG@5 {score:.4f} ({best})")
         if state.step == self.loader.steps_per_epoch:
@@ -215,23 +250,23 @@ class Run:
         set_learning_rate(self.optimizer, state.schedule.learning_rate)
         self._checkpoint()
 
+    def _tell(self, line: dict[str, Any]) -> None:
+        if self.log:
+            self.log.write(line)
+        if self.board:
+            self.board.write(line)
+
     def _checkpoint(self) -> None:
+        if self.log is None:
+            return
         told = {"state": dataclasses.asdict(self.state), "metrics_bytes": self.log.size, "threads": self.threads}
         told["dataset"] = self.dataset.manifest["data_hash"]
         save_checkpoint(self.run_dir / "checkpoint", self.model, self.optimizer, told)
 
 
-def _device(config: Config) -> torch.device:
-    try:
-        device = torch.device(config.run.device)
-    except RuntimeError:
-        raise ConfigError(f"run.device = '{config.run.device}' is no device of torch; write cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"run.device = '{config.run.device}', but torch sees no GPU here; set run.device = \"cpu\"")
-    return device
-
-
-def _check_tasks(config: Config, model: Model, dataset: Dataset) -> None:
+def _check(config: Config, model: Model, dataset: Dataset) -> None:
+    if config.run.tensorboard:
+        summary_writer()
     for task in config.train.tasks:
         if task not in model.tasks:
             raise ConfigError(
@@ -239,33 +274,3 @@ def _check_tasks(config: Config, model: Model, dataset: Dataset) -> None:
             )
     if not any(len(dataset.cases("valid", task)) for task in config.train.tasks):
         raise DataError(f"{config.data.path} has no validation case to choose a model by; prepare it with another split")
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never cut in two; the second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(_: int, __: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)

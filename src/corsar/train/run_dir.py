@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from corsar.config import Config, dump_config, load_config
-from corsar.errors import ConfigError
+from corsar.errors import ArtifactError, ConfigError, OutputError, writing
 
 # what may differ between a run and its resumption; every other difference would make it another run
 FREE_KEYS = {
     "preset", "data.path", "train.epochs", "train.max_steps", "train.stop_patience", "train.checkpoint_every",
-    "run.device", "run.threads", "evaluate.split", "evaluate.max_cases", "evaluate.ks", "evaluate.bootstrap",
+    "train.start_from", "run.device", "run.threads", "run.tensorboard", "evaluate.split", "evaluate.max_cases", "evaluate.ks",
+    "evaluate.bootstrap",
 }  # fmt: skip
+BESIDE = ".config.toml.new"  # a run that was killed before it had settings has this file, or nothing
+RESUME = "go on with --resume"
 
 
 def check_run_dir(run_dir: Path, resume: bool) -> None:
     """ConfigError where a new run would overwrite something, or where there is nothing to resume."""
     if resume and not (run_dir / "config.toml").is_file():
         raise ConfigError(f"{run_dir} holds no run to resume; leave --resume out to start one")
-    if not resume and run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    if not resume and run_dir.exists() and (not run_dir.is_dir() or {file.name for file in run_dir.iterdir()} - {BESIDE}):
         raise ConfigError(f"{run_dir} is there already; add --resume to go on with it, or choose another --out")
 
 
@@ -38,25 +42,41 @@ def check_same_run(config: Config, run_dir: Path) -> None:
 
 def write_config(config: Config, run_dir: Path) -> None:
     """Write config.toml, making the directory where there is none."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    beside = run_dir / ".config.toml.new"
-    beside.write_text(dump_config(config), encoding="utf-8")
-    os.replace(beside, run_dir / "config.toml")
+    beside = run_dir / BESIDE
+    with writing(run_dir / "config.toml"):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_text(dump_config(config), encoding="utf-8")
+            os.replace(beside, run_dir / "config.toml")
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 class Log:
-    """metrics.jsonl, one JSON object a line; lines behind the first `size` bytes are cut off when it is opened."""
+    """metrics.jsonl, one JSON object a line; lines behind the first `size` bytes are cut off when it is opened.
+
+    Raises:
+        ArtifactError: There are fewer bytes than that, so that lines are lost.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size
-        with path.open("ab") as opened:
+        with writing(path, then=RESUME), path.open("ab") as opened:
+            if opened.tell() < size:
+                raise ArtifactError(f"{path} has lost lines that its checkpoint counts; bring it back, or train anew")
             opened.truncate(size)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add a line."""
+        """Add a line: the whole of it, or an OutputError and none of it."""
         text = (json.dumps(line) + "\n").encode()
-        with self.path.open("ab") as opened:
-            opened.write(text)
+        try:
+            with writing(self.path, then=RESUME), self.path.open("ab") as opened:
+                opened.write(text)
+        except OutputError:
+            with suppress(OSError):
+                os.truncate(self.path, self.size)
+            raise
         self.size += len(text)
 
 

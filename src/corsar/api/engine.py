@@ -1,0 +1,151 @@
+"""The one engine behind every answer: many questions at once, the catalogue in chunks, the best of each chunk kept.
+
+Shape suffixes: B questions, C candidates, K answers, I item rows, D channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from corsar.artifact import Artifact
+from corsar.batch import History, Ragged, SearchRecommendBatch, Task
+from corsar.errors import ArtifactError, ConfigError
+from corsar.windows import make_batch
+
+PAIRS = 1 << 15  # (question, candidate) pairs scored at once
+QUESTIONS = 64  # questions scored at once
+ITEMS = 1 << 14  # items embedded at once
+
+
+@dataclass(frozen=True)
+class People:
+    """Who asks, and what each of them did before."""
+
+    user_B: Tensor  # user rows; 0 = unknown
+    history: History
+    owner_B: Tensor  # whose entries of `history`, and whose items of `seen`, are those of each question
+    seen: Ragged | None  # distinct items of the whole past
+
+    def take(self, rows: Tensor) -> People:
+        """The given questions alone."""
+        return replace(self, user_B=self.user_B[rows], owner_B=self.owner_B[rows])
+
+
+def stored_people(artifact: Artifact, user_B: Tensor) -> People:
+    """Users of the logs with what the artifact holds of them."""
+    return People(user_B, artifact.history, user_B, artifact.seen)
+
+
+def best_items(
+    artifact: Artifact,
+    task: Task,
+    people: People,
+    queries: Ragged | None,
+    k: int,
+    *,
+    allowed_I: Tensor | None = None,
+    exclude_seen: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The best items of each question: rows and scores, [B, K] each, the best first; equal scores stand in catalogue order.
+
+    Args:
+        queries: word rows of the query of each question, for search.
+        allowed_I: which item rows may be answered, bool; None for all.
+        exclude_seen: leave out what stands in the past of whoever asks; where too little is left, rows are 0 and scores -inf.
+
+    Raises:
+        ConfigError: the model has no such task, `k` is less than one, or a score is not finite.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}; ask for at least one item")
+    if task not in artifact.model.tasks or task not in artifact.config.train.tasks:
+        raise ConfigError(f"this {artifact.config.model['name']} was not trained for {task}; ask a model that was")
+    if exclude_seen and people.seen is None:
+        raise ArtifactError(f"{artifact.path} does not hold what users have seen; train again with this version of corsar")
+    candidates = torch.arange(1, artifact.catalogue.num_items + 1)
+    if allowed_I is not None:
+        candidates = candidates[allowed_I[1:]]
+    width = min(k, len(candidates))
+    parts = [(torch.zeros(0, width, dtype=torch.int64), torch.zeros(0, width))]
+    with torch.inference_mode():
+        for rows in torch.split(torch.arange(len(people.user_B)), QUESTIONS) if width else []:
+            asked = None if queries is None else queries.select(rows)
+            parts.append(_best(artifact, task, people.take(rows), asked, width, candidates, exclude_seen))
+    found, scores = zip(*parts, strict=True)
+    return torch.cat(found), torch.cat([part.to(scores[-1].dtype) for part in scores])
+
+
+def _best(
+    artifact: Artifact, task: Task, people: People, queries: Ragged | None, k: int, candidates: Tensor, exclude_seen: bool
+) -> tuple[Tensor, Tensor]:
+    num = len(people.user_B)
+    whole = _batch(artifact, task, people, queries)
+    seen_BI = torch.zeros(num, artifact.catalogue.num_items + 1, dtype=torch.bool) if exclude_seen else None
+    if seen_BI is not None and people.seen is not None:
+        seen = people.seen.select(people.owner_B)
+        seen_BI[torch.repeat_interleave(seen.lengths), seen.values] = True
+    best_BK, rows_BK = None, torch.zeros(num, 0, dtype=torch.int64)
+    for some_C in torch.split(candidates, max(1, PAIRS // num)):
+        scores_BC = artifact.model.score(replace(whole, candidates_BC=some_C.expand(num, -1)))
+        if not torch.isfinite(scores_BC).all():
+            raise ConfigError(
+                f"this {artifact.config.model['name']} has no finite score for a history with an empty side; "
+                'ask for users with both, or train with model.empty_history = "zero"'
+            )
+        if seen_BI is not None:
+            scores_BC = scores_BC.masked_fill(seen_BI[:, some_C], -torch.inf)
+        scores_BC = scores_BC if best_BK is None else torch.cat([best_BK, scores_BC], 1)
+        rows_BC = torch.cat([rows_BK, some_C.expand(num, -1)], 1)
+        best = scores_BC.sort(dim=1, descending=True, stable=True)
+        best_BK, rows_BK = best.values[:, :k], rows_BC.gather(1, best.indices[:, :k])
+    assert best_BK is not None
+    return rows_BK.masked_fill(best_BK == -torch.inf, 0), best_BK
+
+
+def _batch(artifact: Artifact, task: Task, people: People, queries: Ragged | None) -> SearchRecommendBatch:
+    """The questions with their windows and without candidates."""
+    past, owner_B = people.history, people.owner_B
+    feed_end_B, search_end_B = past.feed_offsets[owner_B + 1], past.search_offsets[owner_B + 1]
+    if artifact.config.data.history == "own" and task == "recommend":
+        search_end_B = past.search_offsets[owner_B]
+    elif artifact.config.data.history == "own":
+        feed_end_B = past.feed_offsets[owner_B]
+    batch = make_batch(
+        task, past, artifact.catalogue, owner_B, feed_end_B, search_end_B, torch.zeros(len(owner_B), 0, dtype=torch.int64),
+        None if queries is None else torch.arange(len(owner_B)), queries=queries,
+        feed_len=artifact.sizes.feed_len, search_len=artifact.sizes.search_len,
+    )  # fmt: skip
+    return replace(batch, user_B=people.user_B)
+
+
+def similar_rows(artifact: Artifact, rows_B: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The items most like the given ones, themselves left out: rows and scores, [B, K] each, the best first."""
+    if k < 1:
+        raise ConfigError(f"k is {k}; ask for at least one item")
+    model, catalogue = artifact.model, artifact.catalogue
+    k = min(k, catalogue.num_items - 1)
+    parts = [(torch.zeros(0, k, dtype=torch.int64), torch.zeros(0, k))]
+    with torch.inference_mode():
+        vectors_ID = _item_vectors(artifact) if model.trained and len(rows_B) else torch.zeros(0)
+        for some_B in torch.split(rows_B, QUESTIONS) if len(rows_B) else []:
+            scores_BI = vectors_ID[some_B] @ vectors_ID.T if model.trained else model.similar(some_B, catalogue).clone()
+            scores_BI[:, 0] = -torch.inf
+            scores_BI.scatter_(1, some_B[:, None], -torch.inf)
+            best = scores_BI.topk(k)
+            rows_BK, order_BK = best.indices.sort(1)
+            ranked = best.values.gather(1, order_BK).sort(dim=1, descending=True, stable=True)
+            parts.append((rows_BK.gather(1, ranked.indices), ranked.values))
+    found, scores = zip(*parts, strict=True)
+    return torch.cat(found), torch.cat([part.to(scores[-1].dtype) for part in scores])
+
+
+def _item_vectors(artifact: Artifact) -> Tensor:
+    """Vectors of length one of all item rows, [I, D]."""
+    nobody = torch.zeros(1, dtype=torch.int64)
+    batch = _batch(artifact, "recommend", stored_people(artifact, nobody), None)
+    rows_I = torch.arange(artifact.catalogue.num_items + 1)
+    return torch.cat([F.normalize(artifact.model.item_vectors(batch, some), dim=1) for some in torch.split(rows_I, ITEMS)])
