@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,7 @@ from corsar.progress import Progress
 
 TOYS, GROCERY = "../shared/data/toys_search_feed", "../shared/data/amazon_grocery"
 Reports = list[dict[str, Any]]
+SEEDS = (0, 1, 2)  # the other seeds of a row are trained by hand, as the page says
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,39 @@ def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: s
     return f"corsar evaluate {' '.join(map(str, folders))} {' '.join(protocol.flags)}", reports
 
 
+def seed_table(name: str, suite: Suite, runs: Path, threads: str) -> list[str]:
+    """Trained rows under the first protocol with every seed that was trained: the mean and each seed's figure."""
+    columns, lines = [(task, "NDCG@10") for task in ("recommend", "search")], []
+    for row in suite.rows:
+        folders = [runs / (row if seed == 0 else f"{row}_s{seed}") for seed in SEEDS]
+        told = []
+        for folder in folders:
+            if not (folder / "artifact").exists() or not (folder / "metrics.jsonl").read_text().count('"epoch"'):
+                continue
+            file = runs / "reports_0" / f"{folder.name}.json"
+            if not file.exists():
+                flags = suite.protocols[0].flags
+                keys = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
+                with Progress() as progress:
+                    found = evaluate_runs(
+                        [folder], overrides=keys | {"run.threads": threads}, baselines=False, progress=progress
+                    )
+                file.write_text(json.dumps(found["reports"][0]))
+            told.append(json.loads(file.read_text()))
+        if not told:
+            continue
+        table_rows(told)  # refuses reports of unlike protocols
+        cells = []
+        for task, metric in columns:
+            values = [report["metrics"][task][metric]["value"] for report in told if task in report["metrics"]]
+            each = ", ".join(f"{value:.4f}".removeprefix("0") for value in values)
+            cells.append(f"{statistics.mean(values):.4f}".removeprefix("0") + f" ({each})" if values else "–")
+        lines.append(f"| {row} | {len(told)} | " + " | ".join(cells) + " |")
+    head = "| model | seeds | " + " | ".join(f"{task} {metric}" for task, metric in columns) + " |"
+    how = f"Seed N: `corsar train configs/{name}_ROW.toml --out {runs}/ROW_sN --run.seed N`."
+    return [f"## Seeds: {suite.protocols[0].title}", "", head, "|---" * 4 + "|", *lines, "", f"The mean (each seed). {how}", ""]
+
+
 def main() -> None:
     """One page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -192,6 +227,7 @@ def main() -> None:
         cases = ", ".join(f"{n:,} {task} cases" for task, n in reports[-1]["cases"].items())
         page += [f"## {protocol.title}", "", *table(reports), ""]
         page += [f"{cases}; fingerprint `{reports[0]['fingerprint'][:16]}`; `{command}`", ""]
+    page += seed_table(given.suite, suite, runs, given.threads)
     page += ["## Commands and times", "", "| row | command | epochs | time |", "|---|---|---|---|", *commands, ""]
     Path(f"docs/results/{given.suite}.md").write_text("\n".join(page))
 
