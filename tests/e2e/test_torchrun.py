@@ -16,7 +16,7 @@ from corsar.cli import main
 SRC = Path(__file__).parents[2] / "src"
 # an odd batch, so that shares differ in size; no dropout, whose masks are others in several processes
 SETTINGS = [
-    "--train.epochs", "3", "--train.batch_size", "13", "--train.align_negatives", "16", "--model.dropout", "0",
+    "--train.epochs", "2", "--train.batch_size", "13", "--train.align_negatives", "16", "--model.dropout", "0",
     "--model.dim", "32", "--model.embedding_std", "0.5", "--run.threads", "1", "--run.tensorboard", "true",
 ]  # fmt: skip
 
@@ -26,7 +26,7 @@ def torchrun(*argv: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "corsar.cli"]
-    return subprocess.run([*command, *argv], env=env, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([*command, *argv], env=env, capture_output=True, text=True, check=False, timeout=300)
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -51,6 +51,13 @@ def test_two_processes_give_the_loss_curve_of_one(tiny_dataset: Path, tmp_path: 
             assert ours == pytest.approx(theirs, abs=1e-4)
     assert sorted(file.name for file in two.iterdir()) == sorted(file.name for file in one.iterdir())
     assert len(list((two / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_counted_model_is_counted_once(tiny_dataset: Path, tmp_path: Path) -> None:
+    done = torchrun("train", "--data", str(tiny_dataset), "--model", "popularity", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert [line["kind"] for line in lines(tmp_path / "run")] == ["count"]
 
 
 @pytest.mark.slow

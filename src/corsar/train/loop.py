@@ -103,6 +103,7 @@ def train(
             save_artifact(run_dir / "artifact", model, config, dataset)
             log = Log(run_dir / "metrics.jsonl", 0)
             log.write({"kind": "count", "seconds": round(time.perf_counter() - start, 3)})
+            processes.wait()
     return run_dir
 
 
