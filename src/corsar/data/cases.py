@@ -16,7 +16,7 @@ import torch
 from corsar.batch import TASKS, Ragged
 from corsar.data.candidates import match_candidates
 from corsar.data.entries import Entries
-from corsar.data.store import SPLITS, save_ragged
+from corsar.data.store import SPLITS, save_array, save_ragged
 from corsar.errors import writing
 from corsar.vocab import Rows, Vocab
 
@@ -114,9 +114,9 @@ def save_cases(
             with writing(where):
                 where.mkdir(parents=True)
                 for name, values in columns.items():
-                    np.save(where / f"{name}.npy", values[keep_K])
+                    save_array(where / f"{name}.npy", values[keep_K])
                 if split in given:
-                    np.save(where / "negatives_NC.npy", given[split][keep_K[in_split_K]])
+                    save_array(where / "negatives_NC.npy", given[split][keep_K[in_split_K]])
             counts[split][task] = int(keep_K.sum())
             unknown = int(of_task_K.sum()) - counts[split][task]
             if unknown:

@@ -32,9 +32,17 @@ def _save(tables: Any, folder: Path) -> None:
         for field in dataclasses.fields(tables):
             value = getattr(tables, field.name)
             if isinstance(value, Tensor):
-                np.save(folder / f"{field.name}.npy", value.cpu().numpy())
+                save_array(folder / f"{field.name}.npy", value.cpu().numpy())
             else:
                 _save(value, folder / field.name)
+
+
+def save_array(file: Path, values: np.ndarray[Any, Any]) -> None:
+    """Write a `.npy` file as np.save does, which says nothing where the disk is full and the array is small."""
+    values = np.ascontiguousarray(values)
+    with file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, np.lib.format.header_data_from_array_1_0(values))
+        opened.write(values.data)
 
 
 def _array(file: Path) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from corsar.batch import Task
 from corsar.config import EvaluateSection
-from corsar.data.store import Cases, Dataset
-from corsar.errors import ConfigError, DataError
+from corsar.data.store import Cases, Dataset, save_array
+from corsar.errors import ConfigError, DataError, writing
 
 Rows = npt.NDArray[np.int64]
 ATTEMPTS = 20  # draws before a case with few free items is settled by listing them
@@ -85,15 +85,19 @@ def stored_sample(dataset: Dataset, cases: Cases, num: int) -> Tensor:
     file = dataset.path / "candidates" / f"{cases.split}_{cases.task}_sampled_{num}.npy"
     if not file.exists():
         drawn = draw_candidates(dataset, cases, num, seeded("candidates", cases.split, cases.task, num))
-        file.parent.mkdir(exist_ok=True)
         beside = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-        np.save(beside, drawn.astype(np.int32))
-        beside.rename(file)
+        with writing(file):
+            file.parent.mkdir(exist_ok=True)
+            try:
+                save_array(beside, drawn.astype(np.int32))
+                beside.rename(file)
+            finally:
+                beside.unlink(missing_ok=True)
     try:
         stored = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"'{file}' cannot be read; delete it, and it is drawn again") from error
-    if stored.shape != (len(cases), num):
+    if stored.shape != (len(cases), num) or not ((stored >= 0) & (stored <= len(dataset.items))).all():
         raise DataError(f"'{file}' does not fit the dataset; delete it, and it is drawn again")
     return torch.from_numpy(stored.astype(np.int64))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pd.DataFrame
 
+# what comes of a broken file; some broken pages of Parquet make polars panic
+BROKEN: tuple[type[BaseException], ...] = (
+    pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError, EOFError, zlib.error, OSError,
+)  # fmt: skip
 SEPARATORS = (",", "\t", ";", "|")
 
 
@@ -31,7 +36,7 @@ class Scan(NamedTuple):
         """The file's rows, or those of a `frame` made from it, read part by part."""
         try:
             return (self.frame if frame is None else frame).collect(engine="streaming")
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except BROKEN as error:
             raise DataError(f"{self.file}: not readable ({_first_line(error)}); {_remedy(error)}.") from error
 
 
@@ -88,7 +93,7 @@ def scan_file(path: str | Path) -> Scan:
         else:
             frame = pl.scan_parquet(path)
         return Scan(path.name, frame, frame.collect_schema().names(), is_text)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
+    except BROKEN as error:
         raise DataError(
             f"{path.name}: not readable as {path.suffix.lstrip('.') or 'text'} ({_first_line(error)}); {_remedy(error)}."
         ) from error
@@ -101,13 +106,16 @@ def _separator(path: Path) -> str:
     return max(SEPARATORS, key=header.count)
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: BaseException) -> str:
     if (isinstance(error, OSError) and error.errno in CLOSED) or "permission denied" in str(error).lower():
         return "see that you may read it"
     return "give whole Parquet, or UTF-8 text with a header line"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, pl.exceptions.PanicException):
+        return "a part of it is damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()  # without the path, which stands before it
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    told = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return re.sub(r" \(os error \d+\).*", "", told)

@@ -97,10 +97,10 @@ def _note(table: str, stage: str, rows: int, reason: str = "") -> Note:
 def _maps(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The part of the column map for each table; a key that nothing reads is an error."""
     known = {
-        "events": {*EVENTS},
-        "items": {*ITEMS, "categories"},
-        "users": {*USERS, "attributes"},
-        "candidates": {*CANDIDATES},
+        "events": [*EVENTS],
+        "items": [*ITEMS, "categories"],
+        "users": [*USERS, "attributes"],
+        "candidates": [*CANDIDATES],
     }
     maps = config.get("columns", {})
     for table, keys in maps.items():
