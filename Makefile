@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SHARED ?= ../shared
 
-.PHONY: setup demo test check golden bench wheels results
+.PHONY: setup demo test check golden bench bench-prepare wheels results
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ golden: setup
 # A training step against the published formulation: about five minutes, and nothing else should run beside it.
 bench: setup
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.md
+
+# Time and memory of `corsar prepare kuaisar` at three sizes of random logs: a minute and a half, and two gigabytes of disk.
+bench-prepare: setup
+	$(BIN)/python benchmarks/prepare_kuaisar.py
 
 # Builds the wheel and tries it in an empty environment of each Python that PATH or pyenv has: several gigabytes of torch.
 wheels: setup

@@ -353,6 +353,22 @@ def test_session_of_two_queries_is_refused(tmp_path: Path) -> None:
         build(rows, tmp_path)
 
 
+def test_words_are_the_same_however_many_texts_are_cut_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["red shoe", "", "Blue shoe red red", "地図の本", "a b c d"] * 2 + ["x", ""]
+    items = pl.DataFrame({"item_id": range(1, 13), "text": texts})
+    rows = random_rows(5)
+    whole = build(rows, tmp_path / "whole", items=items, split="leave_last")
+    monkeypatch.setattr("corsar.data.words.AT_ONCE", 2)
+    cut = build(rows, tmp_path / "cut", items=items, split="leave_last")
+    assert cut.manifest == whole.manifest
+    assert cut.words.ids(cut.catalogue.item_words.select(torch.tensor([3])).values.tolist()).to_list() == [
+        "blue",
+        "shoe",
+        "red",
+        "red",
+    ]
+
+
 def test_rebuilding_gives_the_same_hashes(tmp_path: Path) -> None:
     rows = random_rows(3)
     one, two = (build(rows, tmp_path / name, split="leave_last") for name in ("one", "two"))

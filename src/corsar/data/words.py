@@ -16,6 +16,8 @@ from corsar.batch import Ragged
 from corsar.text import words_column
 from corsar.vocab import Rows, Vocab
 
+AT_ONCE = 200_000  # texts whose words are spelled out in memory
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -35,25 +37,57 @@ def ragged(owner: Rows, values: Rows, num_rows: int) -> Ragged:
     return Ragged(torch.from_numpy(np.array(values, dtype=np.int64)), torch.from_numpy(offsets))
 
 
-def _flat(texts: pl.Series) -> pl.DataFrame:
-    """The words of the texts, one a line: at (which text), word."""
-    cut = pl.DataFrame({"word": words_column(texts)}).with_columns(at=np.arange(len(texts)))
-    return cut.explode("word", empty_as_null=True, keep_nulls=True).drop_nulls("word")
+@dataclass(frozen=True)
+class _Cut:
+    """The words of many texts: which text each is of, its place among the distinct words, and these."""
+
+    at: Rows
+    code: np.ndarray[Any, np.dtype[np.int32]]
+    distinct: pl.Series
+
+    def rows(self, words: Vocab) -> tuple[Rows, Rows]:
+        """The words that the vocabulary has: which text each is of, and its row."""
+        row = words.rows(self.distinct, missing="pad")[self.code]
+        known = row > 0
+        return (self.at, row) if known.all() else (self.at[known], row[known])
+
+
+def _cut(texts: pl.Series) -> _Cut:
+    """The words of the texts in their order; they are spelled out for some texts at a time, for they take much memory."""
+    distinct = pl.Series("word", [], dtype=pl.String)
+    at, code = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
+    for first in range(0, len(texts), AT_ONCE):
+        some = words_column(texts.slice(first, AT_ONCE)).alias("word")
+        lengths = some.list.len().fill_null(0).to_numpy()
+        word = some.explode(empty_as_null=False, keep_nulls=False)
+        distinct = pl.concat([distinct, word]).unique(maintain_order=True)
+        table = pl.DataFrame({"word": distinct, "code": np.arange(len(distinct), dtype=np.int32)})
+        code.append(word.to_frame("word").join(table, on="word", how="left", maintain_order="left")["code"].to_numpy())
+        at.append(np.repeat(np.arange(first, first + len(some)), lengths))
+    return _Cut(np.concatenate(at), np.concatenate(code), distinct)
+
+
+def _item_words(cut: _Cut, words: Vocab, num_items: int) -> Ragged:
+    at, row = cut.rows(words)
+    return ragged(at + 1, row, num_items + 1)
 
 
 def make_wording(text_I: pl.Series, query_E: pl.Series, is_train_E: np.ndarray[Any, Any], min_count: int) -> Wording:
     """Word rows of the item texts (row 1 first) and of the queries (null for feed events)."""
     asked = pl.DataFrame({"query": query_E, "train": is_train_E}).drop_nulls("query")
     texts = asked.group_by("query").agg(pl.col("train").sum()).sort("query")
-    item_flat, query_flat = _flat(text_I), _flat(texts["query"])
+    item_cut, query_cut = _cut(text_I), _cut(texts["query"])
     train_T = texts["train"].to_numpy().astype(np.int64)
-    query_flat = query_flat.with_columns(count=train_T[query_flat["at"].to_numpy()])
-    counts = pl.concat([item_flat.select("word", count=pl.lit(1, pl.Int64)), query_flat.select("word", "count")])
-    known = counts.group_by("word").agg(pl.col("count").sum()).filter(pl.col("count") >= max(1, min_count))
+    of_items = np.bincount(item_cut.code, minlength=len(item_cut.distinct))
+    of_queries = np.bincount(query_cut.code, train_T[query_cut.at], len(query_cut.distinct)).astype(np.int64)
+    counts = [
+        pl.DataFrame({"word": cut.distinct, "count": count}) for cut, count in ((item_cut, of_items), (query_cut, of_queries))
+    ]
+    known = pl.concat(counts).group_by("word").agg(pl.col("count").sum()).filter(pl.col("count") >= max(1, min_count))
     words = Vocab(known["word"].sort())
 
-    item_flat = item_flat.with_columns(row=words.rows(item_flat["word"], missing="pad")).filter(pl.col("row") > 0)
-    query_flat = query_flat.with_columns(row=words.rows(query_flat["word"], missing="pad")).filter(pl.col("row") > 0)
+    query_at, query_row = query_cut.rows(words)
+    query_flat = pl.DataFrame({"at": query_at, "row": query_row})
     # texts with the same words are one query
     spelled = query_flat.group_by("at", maintain_order=True).agg("row")
     spelled = spelled.with_columns(key=pl.col("row").cast(pl.List(pl.String)).list.join(" "))
@@ -73,7 +107,7 @@ def make_wording(text_I: pl.Series, query_E: pl.Series, is_train_E: np.ndarray[A
     rows = pl.DataFrame({"query": query_E}).join(place, on="query", how="left", maintain_order="left")["row"]
     return Wording(
         words=words,
-        item_words=ragged(item_flat["at"].to_numpy() + 1, item_flat["row"].to_numpy(), len(text_I) + 1),
+        item_words=_item_words(item_cut, words, len(text_I)),
         queries=ragged(flat["query"].to_numpy(), flat["row"].to_numpy(), len(distinct) + 1),
         num_train_queries=int(distinct["train"].sum()),
         query_E=rows.fill_null(0).to_numpy(writable=True),
