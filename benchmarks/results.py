@@ -22,7 +22,7 @@ from corsar.progress import Progress
 
 TOYS, GROCERY = "../shared/data/toys_search_feed", "../shared/data/amazon_grocery"
 Reports = list[dict[str, Any]]
-SEEDS = (0, 1, 2)  # the other seeds of a row are trained by hand, as the page says
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,17 @@ def table(reports: Reports) -> list[str]:
     return lines
 
 
+def kept_report(run: Path, file: Path, protocol: Protocol, threads: str) -> dict[str, Any]:
+    """The report of a run under a protocol, from `file` where it was computed before."""
+    if not file.exists():
+        flags = dict(zip((flag.removeprefix("--") for flag in protocol.flags[::2]), protocol.flags[1::2], strict=True))
+        with Progress() as progress:
+            told = evaluate_runs([run], overrides=flags | {"run.threads": threads}, baselines=False, progress=progress)
+        file.write_text(json.dumps(told["reports"][0]))
+    report: dict[str, Any] = json.loads(file.read_text())
+    return report
+
+
 def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: str) -> tuple[str, Reports]:
     """The command of a table, and its reports; each is kept beside the runs, so that none is computed twice."""
     rows = [row for row in suite.rows if row not in protocol.without and (not protocol.only or row in protocol.only)]
@@ -152,50 +163,49 @@ def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: s
                 corsar("train", f"configs/{name}_{row}.toml", "--out", str(run), "--data.path", protocol.dataset)
     kept = runs / f"reports_{suite.protocols.index(protocol)}"
     kept.mkdir(exist_ok=True)
-    flags = dict(zip((flag.removeprefix("--") for flag in protocol.flags[::2]), protocol.flags[1::2], strict=True))
-    reports = []
-    for row, run in zip(rows, folders, strict=True):
-        file = kept / f"{row}.json"
-        if not file.exists():
-            with Progress() as progress:
-                told = evaluate_runs([run], overrides=flags | {"run.threads": threads}, baselines=False, progress=progress)
-            file.write_text(json.dumps(told["reports"][0]))
-        reports.append(json.loads(file.read_text()))
+    files = [kept / f"{row}.json" for row in rows]
+    reports = [kept_report(run, file, protocol, threads) for run, file in zip(folders, files, strict=True)]
     table_rows(reports)  # refuses reports of unlike protocols
     return f"corsar evaluate {' '.join(map(str, folders))} {' '.join(protocol.flags)}", reports
 
 
 def seed_table(name: str, suite: Suite, runs: Path, threads: str) -> list[str]:
-    """Trained rows under the first protocol with every seed that was trained: the mean and each seed's figure."""
-    columns, lines = [(task, "NDCG@10") for task in ("recommend", "search")], []
-    for row in suite.rows:
-        folders = [runs / (row if seed == 0 else f"{row}_s{seed}") for seed in SEEDS]
-        told = []
-        for folder in folders:
-            if not (folder / "artifact").exists() or not (folder / "metrics.jsonl").read_text().count('"epoch"'):
-                continue
-            file = runs / "reports_0" / f"{folder.name}.json"
-            if not file.exists():
-                flags = suite.protocols[0].flags
-                keys = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
-                with Progress() as progress:
-                    found = evaluate_runs(
-                        [folder], overrides=keys | {"run.threads": threads}, baselines=False, progress=progress
-                    )
-                file.write_text(json.dumps(found["reports"][0]))
-            told.append(json.loads(file.read_text()))
-        if not told:
-            continue
+    """Trained rows under the first protocol: the mean over seeds, and the figure of each."""
+    tasks, lines = ("recommend", "search"), []
+    for row in (row for row in suite.rows if row not in UNTRAINED):
+        folders = [runs / run_name(row, seed) for seed in SEEDS]
+        told = [kept_report(run, runs / "reports_0" / f"{run.name}.json", suite.protocols[0], threads) for run in folders]
         table_rows(told)  # refuses reports of unlike protocols
         cells = []
-        for task, metric in columns:
-            values = [report["metrics"][task][metric]["value"] for report in told if task in report["metrics"]]
+        for task in tasks:
+            values = [report["metrics"][task]["NDCG@10"]["value"] for report in told if task in report["metrics"]]
             each = ", ".join(f"{value:.4f}".removeprefix("0") for value in values)
             cells.append(f"{statistics.mean(values):.4f}".removeprefix("0") + f" ({each})" if values else "–")
         lines.append(f"| {row} | {len(told)} | " + " | ".join(cells) + " |")
-    head = "| model | seeds | " + " | ".join(f"{task} {metric}" for task, metric in columns) + " |"
+    head = "| model | seeds | " + " | ".join(f"{task} NDCG@10" for task in tasks) + " |"
     how = f"Seed N: `corsar train configs/{name}_ROW.toml --out {runs}/ROW_sN --run.seed N`."
     return [f"## Seeds: {suite.protocols[0].title}", "", head, "|---" * 4 + "|", *lines, "", f"The mean (each seed). {how}", ""]
+
+
+def run_name(row: str, seed: int) -> str:
+    """The folder of a row's run with this seed."""
+    return f"{row}_s{seed}" if seed else row
+
+
+def train_rows(name: str, suite: Suite, runs: Path, threads: str) -> list[str]:
+    """Train every row, trained ones with every seed; the lines of the commands and times of seed 0."""
+    lines = []
+    for row in suite.rows:
+        for seed in SEEDS if row not in UNTRAINED else (0,):
+            run = runs / run_name(row, seed)
+            words = ["train", f"configs/{name}_{row}.toml", "--out", str(run)]
+            words += ["--run.seed", str(seed)] if seed else []
+            if not ((run / "artifact").exists() and not (run / "checkpoint").exists()):
+                corsar(*words, "--run.threads", threads, *(["--resume"] if (run / "config.toml").exists() else []))
+            if not seed:
+                seconds, epochs = train_seconds(run)
+                lines.append(f"| {row} | `corsar {' '.join(words)}` | {epochs or '–'} | {seconds:.0f} s |")
+    return lines
 
 
 def main() -> None:
@@ -209,14 +219,7 @@ def main() -> None:
     for out, words in suite.prepare.items():
         if not Path(out).exists():
             corsar("prepare", "tables", *words, "--out", out)
-    commands = []
-    for row in suite.rows:
-        words = ["train", f"configs/{given.suite}_{row}.toml", "--out", str(runs / row)]
-        resume = ["--resume"] if (runs / row / "config.toml").exists() else []
-        if not ((runs / row / "artifact").exists() and not (runs / row / "checkpoint").exists()):
-            corsar(*words, "--run.threads", given.threads, *resume)
-        seconds, epochs = train_seconds(runs / row)
-        commands.append(f"| {row} | `corsar {' '.join(words)}` | {epochs or '–'} | {seconds:.0f} s |")
+    commands = train_rows(given.suite, suite, runs, given.threads)
     page = [f"# Results on {given.suite.capitalize()}", ""]
     first = True
     for protocol in suite.protocols:
