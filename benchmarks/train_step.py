@@ -27,13 +27,14 @@ import numpy as np
 import torch
 
 from corsar.artifact import build_model
-from corsar.batch import Catalogue, History, Ragged, TrainEvents
+from corsar.batch import Catalogue, Ragged, TrainEvents
 from corsar.config import load_config
 from corsar.data.loader import TrainLoader
 from corsar.data.store import Dataset, save_catalogue, save_history, save_ragged, save_train_events
 from corsar.models.unisar import UniSARNet
 from corsar.train.optim import build_optimizer
 from corsar.vocab import Vocab
+from corsar.windows import History
 
 USERS, ITEMS, SEARCHES, WORDS = 22_700, 673_415, 404_344, 394_911
 BATCH, SEARCH_BATCH, STEPS_PER_EPOCH = 1024, 88, 3407  # published: cases of each task a step, and steps

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, Ragged, Sizes
+from corsar.batch import Catalogue, Ragged, Sizes
 from corsar.config import Config, check, dump_config, load_config
 from corsar.data.store import (
     file_hash,
@@ -36,6 +36,7 @@ from corsar.errors import ArtifactError, ConfigError, CorsarError, writing
 from corsar.models import model_class
 from corsar.models.base import Model
 from corsar.vocab import Vocab
+from corsar.windows import History
 
 if TYPE_CHECKING:
     from corsar.data.store import Dataset

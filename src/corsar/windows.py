@@ -6,10 +6,32 @@ N negatives of the alignment.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, Ragged, SearchRecommendBatch, Task
+from corsar.batch import Catalogue, OnDevice, Ragged, SearchRecommendBatch, Task
+
+
+@dataclass(frozen=True)
+class History(OnDevice):
+    """All past events, once, per user and kind, in time order.
+
+    User row u owns feed entries `feed_offsets[u]:feed_offsets[u + 1]`, and searches likewise. `*_others` counts, for each
+    entry, the entries of the other kind of the same user that come before it in the merged order (time, then file order).
+    """
+
+    feed_items: Tensor  # [feed entries] item rows
+    feed_times: Tensor  # [feed entries] ms, or ordinal
+    feed_others: Tensor  # [feed entries] searches of that user before this entry
+    feed_offsets: Tensor  # [users + 2]
+    search_queries: Tensor  # [searches] rows of `queries`
+    search_clicks: Ragged  # [searches] item rows clicked in each search
+    search_times: Tensor  # [searches]
+    search_others: Tensor  # [searches] feed entries of that user before this search
+    search_offsets: Tensor  # [users + 2]
+    queries: Ragged  # word rows of each distinct query; row 0 is the empty query
 
 
 def window(starts_B: Tensor, ends_B: Tensor, length: int) -> tuple[Tensor, Tensor]:

@@ -86,6 +86,16 @@ def test_permuting_candidates_permutes_scores(name: str, task: Task) -> None:
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
+def test_scorer_gives_the_scores_of_any_candidates(name: str, task: Task) -> None:
+    model, batch = build(name), batch_of(task, EVERYONE)
+    everything_I = torch.arange(1, NUM_ITEMS + 1)
+    scorer = model.scorer(batch, everything_I)
+    for some_C in everything_I.split(4):
+        candidates_BC = some_C.expand(len(batch), -1)
+        close(scorer(candidates_BC), model.score(dataclasses.replace(batch, candidates_BC=candidates_BC)))
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
 def test_stored_weights_give_the_same_scores(name: str, task: Task) -> None:
     model, batch = build(name), batch_of(task, EVERYONE)
     cls = model_class(name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, Ragged, SearchRecommendBatch, Sizes, Task, TrainEvents
-from corsar.windows import make_batch
+from corsar.batch import Catalogue, Ragged, SearchRecommendBatch, Sizes, Task, TrainEvents
+from corsar.windows import History, make_batch
 
 FEED_LEN, SEARCH_LEN, NUM_ITEMS, NUM_WORDS = 5, 4, 23, 13
 # feed events and searches of each user row (row 0 pads): both, none, feed alone, searches alone, longer than the windows

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from corsar.artifact import build_model, last_entries, open_artifact, save_artifact
-from corsar.batch import History
 from corsar.config import Config
 from corsar.data.store import Dataset, open_dataset
 from corsar.errors import ArtifactError, ConfigError
 from corsar.models.base import Model
-from corsar.windows import make_batch
+from corsar.windows import History, make_batch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_run

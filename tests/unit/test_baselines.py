@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, Ragged, SearchRecommendBatch, Sizes, TrainEvents
+from corsar.batch import Catalogue, Ragged, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.config import Config, EvaluateSection, TrainSection
 from corsar.models.base import Model
 from corsar.models.blend import Blend
@@ -19,7 +19,7 @@ from corsar.models.bm25 import BM25
 from corsar.models.covisit import CoVisit, count_pairs, last_items
 from corsar.models.popularity import Popularity
 from corsar.nn import sparse
-from corsar.windows import make_batch
+from corsar.windows import History, make_batch
 
 NUM_ITEMS = 12
 WORDS = [[], [1, 2], [2], [3, 3, 1], [4], [], [1, 2, 3, 4], [2, 3], [5], [5, 1], [2, 4], [3], [1]]

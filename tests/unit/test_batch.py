@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from corsar.batch import Catalogue, History, Ragged
-from corsar.windows import make_batch, window
+from corsar.batch import Catalogue, Ragged
+from corsar.windows import History, make_batch, window
 
 Entry = tuple[bool, int, list[int]]  # is a search, item or query row, clicks
 

@@ -80,7 +80,7 @@ def test_full_candidates_equal_a_slow_definition(dataset: Dataset) -> None:
         for exclude_seen in (False, True):
             cases = choose(dataset, task, EvaluateSection(candidates="full")).cases
             better, tied, _ = rank_targets(
-                Fixed(dataset), dataset, cases, None, DataSection(), exclude_seen=exclude_seen, pairs=60
+                Fixed(dataset), dataset, cases, None, DataSection(), exclude_seen=exclude_seen, block=(2, 7)
             )
             history, mates, dropped = dataset.history, cases.mates, 0
             for n, target in enumerate(cases.item_N.tolist()):
@@ -100,7 +100,7 @@ def test_full_candidates_equal_a_slow_definition(dataset: Dataset) -> None:
 def test_places_do_not_depend_on_the_chunks(dataset: Dataset) -> None:
     cases = choose(dataset, "search", EvaluateSection(candidates="full")).cases
     few, many = (Fixed(dataset), Fixed(dataset))
-    one = rank_targets(many, dataset, cases, None, DataSection(), pairs=7, top=6)
+    one = rank_targets(many, dataset, cases, None, DataSection(), block=(3, 2), top=6)
     two = rank_targets(few, dataset, cases, None, DataSection(), top=6)
     assert all((of_one == of_two).all() for of_one, of_two in zip(one, two, strict=True))
     assert many.num_calls > few.num_calls == 1

@@ -66,7 +66,7 @@ def test_top_items_equal_a_sort_of_all_scores(kind: type[Popularity | CoVisit], 
         chosen = choose(dataset, task, EvaluateSection(candidates=candidates))
         cases = chosen.cases
         every = torch.arange(1, num_items + 1).expand(len(cases), -1)
-        top = rank_targets(model, dataset, cases, chosen.negatives_NC, data, top=6, pairs=7).top_NK
+        top = rank_targets(model, dataset, cases, chosen.negatives_NC, data, top=6, block=(2, 5)).top_NK
         for n in range(len(cases)):
             one = cases.take(torch.tensor([n]))
             scores = [_score(model, dataset, one, item, data) for item in every[n].tolist()]

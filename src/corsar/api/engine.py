@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corsar.artifact import Artifact
-from corsar.batch import History, Ragged, SearchRecommendBatch, Task
+from corsar.batch import Ragged, SearchRecommendBatch, Task
 from corsar.errors import ArtifactError, ConfigError
-from corsar.windows import make_batch
+from corsar.windows import History, make_batch
 
-PAIRS = 1 << 15  # (question, candidate) pairs scored at once
+PAIRS = 1 << 12  # (question, candidate) pairs scored at once
 QUESTIONS = 64  # questions scored at once
 ITEMS = 1 << 14  # items embedded at once
 
@@ -89,8 +89,9 @@ def _best(
         seen = people.seen.select(people.owner_B)
         seen_BI[torch.repeat_interleave(seen.lengths), seen.values] = True
     best_BK, rows_BK = None, torch.zeros(num, 0, dtype=torch.int64)
+    scorer = artifact.model.scorer(whole, candidates)
     for some_C in torch.split(candidates, max(1, PAIRS // num)):
-        scores_BC = artifact.model.score(replace(whole, candidates_BC=some_C.expand(num, -1)))
+        scores_BC = scorer(some_C.expand(num, -1))
         if not torch.isfinite(scores_BC).all():
             raise ConfigError(
                 f"this {artifact.config.model['name']} has no finite score for a history with an empty side; "

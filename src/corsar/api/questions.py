@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corsar.api.engine import People
 from corsar.artifact import Artifact
-from corsar.batch import History, Ragged
+from corsar.batch import Ragged
 from corsar.config import hint
 from corsar.errors import ConfigError, DataError
 from corsar.schema import EVENTS
@@ -24,6 +24,7 @@ from corsar.sources.columns import find_columns
 from corsar.sources.files import Scan, as_polars, is_pandas
 from corsar.text import words_column
 from corsar.vocab import Rows, Vocab
+from corsar.windows import History
 
 KEYS = ("item_id", "kind", "query")
 Event = dict[str, Any]

@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, TrainEvents
+from corsar.batch import Catalogue, TrainEvents
 from corsar.data.beside import whole_directory
 from corsar.data.cases import save_cases
 from corsar.data.entries import Entries, make_entries
@@ -24,6 +24,7 @@ from corsar.data.store import FORMAT, file_hash, manifest_hash, save_catalogue, 
 from corsar.data.words import Wording, make_wording, ragged
 from corsar.errors import DataError, writing
 from corsar.vocab import Rows, Vocab
+from corsar.windows import History
 
 if TYPE_CHECKING:
     from corsar.progress import Progress

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, SearchRecommendBatch, Task
+from corsar.batch import Catalogue, SearchRecommendBatch, Task
 from corsar.config import DataSection, TrainSection
 from corsar.data.negatives import Negatives
 from corsar.data.store import Cases, Dataset
 from corsar.errors import DataError
-from corsar.windows import make_batch
+from corsar.windows import History, make_batch
 
 
 def seed_of(*parts: int | str) -> int:

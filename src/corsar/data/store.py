@@ -15,9 +15,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, History, OnDevice, Ragged, Sizes, Task, TrainEvents
+from corsar.batch import Catalogue, OnDevice, Ragged, Sizes, Task, TrainEvents
 from corsar.errors import DataError, writing
 from corsar.vocab import Rows, Vocab
+from corsar.windows import History
 
 FORMAT = 1
 Split = Literal["train", "valid", "test"]

@@ -6,22 +6,23 @@ Shape suffixes: B cases, C candidates, I item rows of the catalogue, K places of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from corsar.batch import History, SearchRecommendBatch
+from corsar.batch import SearchRecommendBatch
 from corsar.config import DataSection
 from corsar.data.loader import case_batches
 from corsar.data.store import Cases, Dataset
 from corsar.evaluate.ties import Bools, Floats, Ints, places, sigmoid
 from corsar.models.base import Model
+from corsar.windows import History
 
 PAIRS = 1 << 15  # (case, candidate) pairs scored at once
 MAX_CASES = 1024  # cases scored at once, however few their candidates
+WHOLE = (64, 64)  # cases and items at once where all items are candidates: what a model makes of them stays in the cache
 
 
 class Ranked(NamedTuple):
@@ -49,7 +50,7 @@ def rank_targets(
     score: Literal["logit", "sigmoid"] = "logit",
     exclude_seen: bool = False,
     top: int = 0,
-    pairs: int = PAIRS,
+    block: tuple[int, int] = WHOLE,
     advance: Callable[[int], None] | None = None,
 ) -> Ranked:
     """For each case the place of its target, and the first `top` candidates.
@@ -58,12 +59,12 @@ def rank_targets(
         negatives_NC: candidates beside the target, 0 pads; None for all items but the session mates.
         score: sigmoid ranks by the float32 logistic of the scores.
         exclude_seen: the items that the user had before a recommend case are no candidates of it; whole catalogue alone.
+        block: cases and items scored at once, where all items are candidates.
         advance: told how many cases are done.
     """
     whole = negatives_NC is None
     candidates_NC = cases.item_N[:, None] if negatives_NC is None else torch.cat([cases.item_N[:, None], negatives_NC], 1)
-    columns = dataset.catalogue.num_items if whole else candidates_NC.shape[1]
-    size = max(1, min(MAX_CASES, pairs // max(1, columns)))
+    size = block[0] if whole else max(1, min(MAX_CASES, PAIRS // max(1, candidates_NC.shape[1])))
     seen_by = dataset.history if exclude_seen and cases.task == "recommend" else None
     batches = case_batches(dataset, cases, candidates_NC, data, size, model_device(model))
     none = np.zeros(0, dtype=np.int64)
@@ -76,9 +77,9 @@ def rank_targets(
                 rows = torch.arange(at * size, at * size + len(batch))
                 if whole:
                     allowed_BI = _allowed(cases.take(rows), seen_by, dataset.catalogue.num_items)
-                    found.append(_whole_catalogue(model, batch, allowed_BI, score, max(1, pairs // len(batch)), top))
+                    found.append(_whole_catalogue(model, batch, allowed_BI, score, block[1], top))
                 else:
-                    found.append(_listed(_scores(model, batch, score), candidates_NC[rows].numpy(), top))
+                    found.append(_listed(_comparable(model.score(batch), score), candidates_NC[rows].numpy(), top))
                 if advance is not None:
                     advance(len(batch))
     finally:
@@ -121,8 +122,7 @@ def _listed(scores_BC: Floats, candidates_BC: Ints, top: int) -> Ranked:
     return Ranked(better_B, tied_B, top_BK)
 
 
-def _scores(model: Model, batch: SearchRecommendBatch, score: str) -> Floats:
-    scores_BC = model.score(batch)
+def _comparable(scores_BC: Tensor, score: str) -> Floats:
     if scores_BC.dtype == torch.bfloat16:
         scores_BC = scores_BC.float()
     found: Floats = scores_BC.cpu().numpy()
@@ -152,13 +152,14 @@ def _whole_catalogue(model: Model, batch: SearchRecommendBatch, allowed_BI: Tens
     target_B1 = batch.candidates_BC
     better_B, tied_B = np.zeros(len(batch), dtype=np.int64), np.ones(len(batch), dtype=np.int64)
     best: list[tuple[Floats, Ints]] = [(np.zeros((len(batch), 0)), np.zeros((len(batch), 0), dtype=np.int64))]
-    for start in range(1, allowed_BI.shape[1], chunk):
-        items_C = torch.arange(start, min(start + chunk, allowed_BI.shape[1]), device=target_B1.device)
+    rows_I = torch.arange(1, allowed_BI.shape[1], device=target_B1.device)
+    scorer = model.scorer(batch, rows_I)
+    for items_C in rows_I.split(chunk):  # type: ignore[no-untyped-call]
         candidates_BC = torch.cat([target_B1, items_C.expand(len(batch), -1)], 1)
         is_target_BC = (candidates_BC == target_B1).cpu().numpy()
         is_other_BC = ~is_target_BC
-        is_other_BC[:, 1:] &= allowed_BI[:, start : start + chunk].numpy()
-        scores_BC = _scores(model, replace(batch, candidates_BC=candidates_BC), score)
+        is_other_BC[:, 1:] &= allowed_BI[:, items_C.cpu()].numpy()
+        scores_BC = _comparable(scorer(candidates_BC), score)
         more, ties = places(scores_BC, is_other_BC)
         better_B += more
         tied_B += ties - 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from corsar.batch import History, TrainEvents
+from corsar.batch import TrainEvents
 from corsar.data.store import Cases
+from corsar.windows import History
 
 Bools = npt.NDArray[np.bool_]
 

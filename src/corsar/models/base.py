@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -30,6 +32,10 @@ class Model(nn.Module):
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Scores of the candidates, [B, C]; higher is better, unbounded, finite."""
         raise NotImplementedError  # abstract
+
+    def scorer(self, batch: SearchRecommendBatch, items_R: Tensor) -> Callable[[Tensor], Tensor]:
+        """What scores candidates [B, C] out of `items_R` for the cases of the batch; it reads their histories once."""
+        return lambda candidates_BC: self.score(replace(batch, candidates_BC=candidates_BC))
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
         """Named scalar terms; column 0 of the candidates is the positive, the others are negatives."""

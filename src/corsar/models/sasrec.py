@@ -20,6 +20,8 @@ Shape suffixes: B cases, L merged slots, C candidates, D channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -71,10 +73,17 @@ class SASRecNet(Model):
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Dot product of the history's state and each candidate, plus the candidate's bias, [B, C]."""
-        state_BD = self.encode(batch)
-        items_BCD = F.embedding(batch.candidates_BC, self.item.weight)
-        bias_BC = F.embedding(batch.candidates_BC, self.item_bias.weight).squeeze(-1)
-        return (items_BCD @ state_BD.unsqueeze(-1)).squeeze(-1) + bias_BC
+        return self.scorer(batch, batch.candidates_BC)(batch.candidates_BC)
+
+    def scorer(self, batch: SearchRecommendBatch, items_R: Tensor) -> Callable[[Tensor], Tensor]:
+        """What scores candidates [B, C] of the same cases; the histories are encoded once."""
+        state_BD1 = self.encode(batch).unsqueeze(-1)
+
+        def score(candidates_BC: Tensor) -> Tensor:
+            items_BCD = F.embedding(candidates_BC, self.item.weight)
+            return (items_BCD @ state_BD1).squeeze(-1) + F.embedding(candidates_BC, self.item_bias.weight).squeeze(-1)
+
+        return score
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
         """click: binary cross-entropy, the target against the mean of its negatives."""

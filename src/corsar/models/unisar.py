@@ -22,7 +22,8 @@ T real feed positions, U real search positions, P (query, clicked item) pairs, N
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -132,9 +133,16 @@ class UniSARNet(Model):
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Logits of the candidates, [B, C]."""
+        return self.scorer(batch, batch.candidates_BC)(batch.candidates_BC)
+
+    def scorer(self, batch: SearchRecommendBatch, items_R: Tensor) -> Callable[[Tensor], Tensor]:
+        """What gives the logits of candidates [B, C] out of `items_R`; histories and items are encoded once."""
         order_B = self._by_length(batch)
         batch = batch.take(order_B)
-        return self._logits(batch, self.encode(batch))[order_B.argsort()]
+        encoded = self.encode(replace(batch, candidates_BC=items_R))
+        return lambda candidates_BC: self._logits(replace(batch, candidates_BC=candidates_BC[order_B]), encoded)[
+            order_B.argsort()
+        ]
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
         """click: binary cross-entropy over the target and its negatives; item_query and transition: the alignments."""
