@@ -18,6 +18,7 @@ from corsar.artifact import build_model
 from corsar.config import load_config
 from corsar.data.loader import TrainLoader
 from corsar.data.store import open_dataset
+from corsar.train.machine import keep_memory
 from corsar.train.optim import build_optimizer
 
 PUBLISHED_S = 160.0
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_memory()  # as `corsar train` does
     config = load_config(Path("configs/toys_unisar_paper.toml"), {})
     dataset = open_dataset(Path(config.data.path))
     model = build_model(config, dataset.sizes(config.data.feed_len, config.data.search_len)).train()

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corsar.batch import TASKS, SearchRecommendBatch, Sizes, Task
+from corsar.batch import SearchRecommendBatch, Sizes, Task
 from corsar.models.unisar import UniSARNet
 
 
@@ -146,10 +146,12 @@ class TwinUniSAR(nn.Module):
         self.feed_interest, self.search_interest = (nn.Parameter(torch.empty(dim, dim)) for _ in range(2))
         sizes_of = [5 * dim, config.expert_dim]
         self.shared = nn.ModuleList(mlp(sizes_of, drop) for _ in range(config.shared_experts))
-        self.own = nn.ModuleDict({t: nn.ModuleList(mlp(sizes_of, drop) for _ in range(config.own_experts)) for t in TASKS})
-        self.gates = nn.ModuleDict({t: nn.Linear(5 * dim, config.own_experts + config.shared_experts) for t in TASKS})
-        self.towers = nn.ModuleDict({t: mlp([config.expert_dim, *config.tower], drop) for t in TASKS})
-        self.heads = nn.ModuleDict({t: mlp([config.tower[-1], *config.head, 1], drop, bare_end=True) for t in TASKS})
+        self.own = nn.ModuleDict(
+            {t: nn.ModuleList(mlp(sizes_of, drop) for _ in range(config.own_experts)) for t in UniSARNet.tasks}
+        )
+        self.gates = nn.ModuleDict({t: nn.Linear(5 * dim, config.own_experts + config.shared_experts) for t in UniSARNet.tasks})
+        self.towers = nn.ModuleDict({t: mlp([config.expert_dim, *config.tower], drop) for t in UniSARNet.tasks})
+        self.heads = nn.ModuleDict({t: mlp([config.tower[-1], *config.head, 1], drop, bare_end=True) for t in UniSARNet.tasks})
         self.item_query = Alignment(dim, config.item_query_temperature)
         self.feed_transition = Alignment(dim, config.transition_temperature)
         self.search_transition = Alignment(dim, config.transition_temperature)

@@ -53,6 +53,10 @@ class Ragged(OnDevice):
         inside = torch.arange(len(owner), device=rows.device) - offsets[owner]
         return Ragged(self.values[starts[owner] + inside], offsets)
 
+    def then(self, other: Ragged) -> Ragged:
+        """The rows of both, the other's behind."""
+        return Ragged(torch.cat([self.values, other.values]), torch.cat([self.offsets, other.offsets[1:] + self.offsets[-1]]))
+
     def padded(self, rows: Tensor, width: int) -> Tensor:
         """The first `width` values of the given rows (any shape), zeros behind: [*rows.shape, width]."""
         at = self.offsets[rows].unsqueeze(-1) + torch.arange(width, device=rows.device)

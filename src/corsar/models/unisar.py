@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from corsar.batch import TASKS, SearchRecommendBatch, Sizes
+from corsar.batch import SearchRecommendBatch, Sizes
 from corsar.models.base import Model, Terms
 from corsar.nn.attention import DecoderLayer, Empty, EncoderLayer, TargetAttention
 from corsar.nn.contrastive import Bilinear, pair_loss, view_loss
@@ -108,10 +108,10 @@ class UniSARNet(Model):
         self.feed_decoder = DecoderLayer(dim, heads, dim, dropout, empty)
         self.search_decoder = DecoderLayer(dim, heads, dim, dropout, empty)
         self.feed_interest, self.search_interest = TargetAttention(dim, empty), TargetAttention(dim, empty)
-        self.experts = TaskExperts(TASKS, 5 * dim, config.own_experts, config.shared_experts, config.expert_dim, dropout)
-        self.towers = nn.ModuleDict({t: tower([config.expert_dim, *config.tower], dropout, False) for t in TASKS})
+        self.experts = TaskExperts(self.tasks, 5 * dim, config.own_experts, config.shared_experts, config.expert_dim, dropout)
+        self.towers = nn.ModuleDict({t: tower([config.expert_dim, *config.tower], dropout, False) for t in self.tasks})
         head = [config.tower[-1], *config.head, 1]
-        self.heads = nn.ModuleDict({t: tower(head, dropout, True) for t in TASKS})
+        self.heads = nn.ModuleDict({t: tower(head, dropout, True) for t in self.tasks})
         self.item_query = Bilinear(dim, config.item_query_temperature)
         self.feed_transition = Bilinear(dim, config.transition_temperature)
         self.search_transition = Bilinear(dim, config.transition_temperature)
@@ -165,8 +165,10 @@ class UniSARNet(Model):
         if batch.align_items_N is not None:
             parts.append(batch.align_items_N)
         rows_R, item_place = distinct(parts, self.sizes.num_items + 1)
-        items_RD = self.embed_items(batch, rows_R)
-        queries_QD = self.words(batch.queries.values, batch.queries.offsets)
+        captions = batch.catalogue.item_words.select(rows_R if self.config.item_text else rows_R[:0])
+        texts = captions.then(batch.queries)  # one look-up for both, so that the gradient of the large table is made once
+        captions_RD, queries_QD = self.words(texts.values, texts.offsets).split([len(captions), len(batch.queries)])
+        items_RD = self.embed_items(batch, rows_R, captions_RD)
         user_BD = self.embed_users(batch)
 
         feed_TD = F.embedding(item_place[feed.pack(batch.feed_items_BF[..., None])[:, 0]], items_RD)
@@ -196,12 +198,14 @@ class UniSARNet(Model):
             search_UD=self.search_decoder(search_to_search_UD, feed_to_search_UD, search, search),
         )
 
-    def embed_items(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
+    def embed_items(self, batch: SearchRecommendBatch, rows_R: Tensor, captions_RD: Tensor | None = None) -> Tensor:
         """tanh(W [id, words, categories]) of the given item rows, [R, D]; row 0 gives zeros."""
         parts = [self.item_id(rows_R)]
         if self.config.item_text:
-            words = batch.catalogue.item_words.select(rows_R)
-            parts.append(self.words(words.values, words.offsets))
+            if captions_RD is None:
+                words = batch.catalogue.item_words.select(rows_R)
+                captions_RD = self.words(words.values, words.offsets)
+            parts.append(captions_RD)
             values_RC = batch.catalogue.item_categories[rows_R]
             parts += [table(values_RC[:, c]) for c, table in enumerate(self.categories)]
         items_RD = torch.tanh(self.item_linear(torch.cat(parts, -1)))
@@ -244,24 +248,18 @@ class UniSARNet(Model):
         clicks_BSK = batch.search_clicks_BSK
         is_pair_BSK = clicks_BSK != 0
         query_P = batch.search_queries_BS[..., None].expand_as(clicks_BSK)[is_pair_BSK]
-        loss_P = pair_loss(
-            self.item_query,
-            encoded.queries_QD,
-            encoded.items_RD,
-            query_P,
-            encoded.item_place[clicks_BSK[is_pair_BSK]],
-            F.embedding(batch.align_queries_N, encoded.queries_QD),
-            F.embedding(encoded.item_place[batch.align_items_N], encoded.items_RD),
-        )
-        loss_P = batch.gather(loss_P)
+        pairs = (self.item_query, encoded.queries_QD, encoded.items_RD, query_P, encoded.item_place[clicks_BSK[is_pair_BSK]])
+        negative_queries_ND = F.embedding(batch.align_queries_N, encoded.queries_QD)
+        negative_items_ND = F.embedding(encoded.item_place[batch.align_items_N], encoded.items_RD)
+        loss_P = batch.gather(pair_loss(*pairs, negative_queries_ND, negative_items_ND))
         return loss_P.sum() / max(1, len(loss_P))
 
     def _transition_loss(self, batch: SearchRecommendBatch, encoded: Encoded) -> Tensor:
         feed, search = encoded.feed, encoded.search
-        sides = [
+        sides = (
             (self.feed_transition, feed, encoded.search_to_feed_TD, encoded.feed_to_feed_TD),
             (self.search_transition, search, encoded.feed_to_search_UD, encoded.search_to_search_UD),
-        ]
+        )
         total = encoded.user_BD.new_zeros(())
         has_both_B = (feed.length_B > 0) & (search.length_B > 0)
         for scorer, at, cross, own in sides:

@@ -53,7 +53,7 @@ class _BoundedLogSumExp(torch.autograd.Function):
                 total = weights.sub_(top).exp_().sum(1, keepdim=True)
                 out_A[rows] = (top + total.log()).squeeze(1)
                 weights.div_(total)
-                to_sharpness_A[rows] = torch.einsum("an,an->a", weights, tanh)
+                to_sharpness_A[rows] = (weights * tanh).sum(1)
                 weights.mul_(tanh.square_().mul_(-sharpness).add_(sharpness))
                 to_left_AD[rows] = weights @ right_ND
         ctx.save_for_backward(left_AD, slopes_AN, to_left_AD, to_sharpness_A)

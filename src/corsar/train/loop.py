@@ -31,7 +31,7 @@ from corsar.models.base import Model
 from corsar.progress import Progress
 from corsar.train.board import Board, summary_writer
 from corsar.train.checkpoint import has_checkpoint, load_checkpoint, read_state, save_checkpoint
-from corsar.train.machine import find_device, fixed_threads, interrupt
+from corsar.train.machine import find_device, fixed_threads, interrupt, keep_memory
 from corsar.train.optim import Plateau, build_optimizer, set_learning_rate
 from corsar.train.processes import Processes
 from corsar.train.run_dir import Log, check_run_dir, check_same_run, write_config
@@ -83,6 +83,7 @@ def train(
     state = read_state(run_dir / "checkpoint") if going_on else {}
     if state.get("dataset", dataset.manifest["data_hash"]) != dataset.manifest["data_hash"]:
         raise ConfigError(f"{config.data.path} is not the dataset that {run_dir} was trained on; point data.path to it")
+    keep_memory()
     threads = config.run.threads or state.get("threads") or torch.get_num_threads()
     with fixed_threads(threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         model, config = fresh_model(config, dataset)
