@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from corsar.progress import Progress
 TOYS, GROCERY = "../shared/data/toys_search_feed", "../shared/data/amazon_grocery"
 Reports = list[dict[str, Any]]
 SEEDS = (0, 1, 2)
+STUDENT_T = {2: 4.303}  # its 97.5 % point by degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Protocol:
     without: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     dataset: str = ""  # in place of the one that the runs were trained on: untrained rows are counted anew on it
+    seeds: bool = False  # a table of all seeds follows
+
+    def folder(self, runs: Path) -> Path:
+        """Where its reports are kept; other flags have another place."""
+        return runs / f"reports_{zlib.crc32(' '.join((*self.flags, self.dataset)).encode()):08x}"
 
 
 @dataclass(frozen=True)
@@ -60,15 +67,16 @@ SUITES = {
         },
         rows=(*UNTRAINED, "sasrec", "unisar_paper", "unisar_ids", "unisar_words"),
         protocols=(
-            Protocol("The 99 given candidates, cases with both histories", ("--evaluate.subset", "both_histories")),
+            Protocol("The 99 given candidates, cases with both histories", ("--evaluate.subset", "both_histories"), seeds=True),
             Protocol(
                 "The 99 given candidates, all test cases (the published form gives NaN where a side is empty)",
                 ("--evaluate.subset", "all"),
                 without=("unisar_paper",),
             ),
             Protocol(
-                "The whole catalogue, a fixed, hashed sample of 400 users (200 cases a task, one a user), both histories",
-                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "200"),
+                "The whole catalogue, a fixed, hashed sample of 2,000 users (1,000 cases a task, one a user), both histories",
+                ("--evaluate.subset", "both_histories", "--evaluate.candidates", "full", "--evaluate.max_cases", "1000"),
+                seeds=True,
             ),
             Protocol(
                 "Noisy queries (30 % of the words replaced), the 99 given candidates, both histories: untrained rows",
@@ -84,10 +92,11 @@ SUITES = {
         },
         rows=("popularity", "covisit", "sasrec", "unisar_ids"),
         protocols=(
-            Protocol("99 sampled candidates, all test cases", ("--evaluate.candidates", "sampled:99")),
+            Protocol("99 sampled candidates, all test cases", ("--evaluate.candidates", "sampled:99"), seeds=True),
             Protocol(
-                "The whole catalogue, a fixed, hashed sample of 400 test cases",
-                ("--evaluate.candidates", "full", "--evaluate.max_cases", "400"),
+                "The whole catalogue, a fixed, hashed sample of 2,000 test cases",
+                ("--evaluate.candidates", "full", "--evaluate.max_cases", "2000"),
+                seeds=True,
             ),
         ),
     ),
@@ -161,7 +170,7 @@ def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: s
         for row, run in zip(rows, folders, strict=True):
             if not (run / "artifact").exists():
                 corsar("train", f"configs/{name}_{row}.toml", "--out", str(run), "--data.path", protocol.dataset)
-    kept = runs / f"reports_{suite.protocols.index(protocol)}"
+    kept = protocol.folder(runs)
     kept.mkdir(exist_ok=True)
     files = [kept / f"{row}.json" for row in rows]
     reports = [kept_report(run, file, protocol, threads) for run, file in zip(folders, files, strict=True)]
@@ -169,22 +178,31 @@ def evaluate(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: s
     return f"corsar evaluate {' '.join(map(str, folders))} {' '.join(protocol.flags)}", reports
 
 
-def seed_table(name: str, suite: Suite, runs: Path, threads: str) -> list[str]:
-    """Trained rows under the first protocol: the mean over seeds, and the figure of each."""
+def seed_table(name: str, suite: Suite, protocol: Protocol, runs: Path, threads: str) -> list[str]:
+    """Trained rows under a protocol: the mean over seeds with its interval, and the figure of each seed."""
     tasks, lines = ("recommend", "search"), []
-    for row in (row for row in suite.rows if row not in UNTRAINED):
+    for row in (row for row in suite.rows if row not in (*UNTRAINED, *protocol.without)):
         folders = [runs / run_name(row, seed) for seed in SEEDS]
-        told = [kept_report(run, runs / "reports_0" / f"{run.name}.json", suite.protocols[0], threads) for run in folders]
+        told = [kept_report(run, protocol.folder(runs) / f"{run.name}.json", protocol, threads) for run in folders]
         table_rows(told)  # refuses reports of unlike protocols
         cells = []
         for task in tasks:
             values = [report["metrics"][task]["NDCG@10"]["value"] for report in told if task in report["metrics"]]
-            each = ", ".join(f"{value:.4f}".removeprefix("0") for value in values)
-            cells.append(f"{statistics.mean(values):.4f}".removeprefix("0") + f" ({each})" if values else "–")
+            cells.append(over_seeds(values) if values else "–")
         lines.append(f"| {row} | {len(told)} | " + " | ".join(cells) + " |")
     head = "| model | seeds | " + " | ".join(f"{task} NDCG@10" for task in tasks) + " |"
     how = f"Seed N: `corsar train configs/{name}_ROW.toml --out {runs}/ROW_sN --run.seed N`."
-    return [f"## Seeds: {suite.protocols[0].title}", "", head, "|---" * 4 + "|", *lines, "", f"The mean (each seed). {how}", ""]
+    what = (
+        "Mean over seeds ± half of its 95 % interval (Student's t, 2 degrees of freedom), and each seed. Rows without training"
+    )
+    return [f"### All seeds: {protocol.title}", "", head, "|---" * 4 + "|", *lines, "", f"{what} have no seed. {how}", ""]
+
+
+def over_seeds(values: list[float]) -> str:
+    """mean ± half its 95 % interval (each value)."""
+    short = [f"{value:.4f}".removeprefix("0") for value in (statistics.mean(values), *values)]
+    half = STUDENT_T[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{short[0]} ± {half:.4f}".replace("± 0", "± ") + f" ({', '.join(short[1:])})"
 
 
 def run_name(row: str, seed: int) -> str:
@@ -230,7 +248,8 @@ def main() -> None:
         cases = ", ".join(f"{n:,} {task} cases" for task, n in reports[-1]["cases"].items())
         page += [f"## {protocol.title}", "", *table(reports), ""]
         page += [f"{cases}; fingerprint `{reports[0]['fingerprint'][:16]}`; `{command}`", ""]
-    page += seed_table(given.suite, suite, runs, given.threads)
+        if protocol.seeds:
+            page += seed_table(given.suite, suite, protocol, runs, given.threads)
     page += ["## Commands and times", "", "| row | command | epochs | time |", "|---|---|---|---|", *commands, ""]
     Path(f"docs/results/{given.suite}.md").write_text("\n".join(page))
 
@@ -239,7 +258,9 @@ def heading(report: dict[str, Any]) -> list[str]:
     """What holds for the whole page."""
     machine = report["machine"]
     told = [report["derived"], ""] if report.get("derived") else []
-    told += ["Values are means over cases with 95 % intervals (bootstrap over users); ties in expectation; one seed (0)."]
+    told += [
+        "Values are means over cases with 95 % intervals (bootstrap over users); ties in expectation; seed 0 unless named."
+    ]
     told += [f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}."]
     told += ["Written by `python benchmarks/results.py` (`make results`), which goes on where it was stopped."]
     told += ["Trainings ran on one thread each, beside other work, so that their times are upper bounds; budgets were short."]

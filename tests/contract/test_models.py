@@ -17,8 +17,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from world import FEED_LEN, NUM_ITEMS, SIZES, batch_of, world
 
 SMALL = {"unisar": {"dim": 16, "id_dim": 8, "word_dim": 8, "expert_dim": 8}, "sasrec": {"dim": 16}}
-CASES = [(name, task) for name in MODELS for task in model_class(name).tasks]
-TRAINED = [(name, task) for name, task in CASES if model_class(name).trained]
+MIXED = [f"{name}+{mixer}" for name in ("unisar", "sasrec") for mixer in ("autocorrelation", "fourier")]
+
+
+def kind(name: str) -> type[Model]:
+    """The class of a model, whose mixer may stand behind a plus."""
+    return model_class(name.split("+")[0])
+
+
+CASES = [(name, task) for name in (*MODELS, *MIXED) for task in kind(name).tasks]
+TRAINED = [(name, task) for name, task in CASES if kind(name).trained]
 EVERYONE = [1, 2, 3, 4, 5, 6, 7, 0]  # the last one is an unknown user
 
 
@@ -26,8 +34,10 @@ def build(name: str, seed: int = 0, **options: object) -> Model:
     """A small model, initialised or counted."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        cls = model_class(name)
-        model = cls(cls.Config(**{**SMALL.get(name, {}), **options}), SIZES)  # type: ignore[arg-type]
+        cls, (base, *mixer) = kind(name), name.split("+")
+        if mixer:
+            options |= {"mixer": mixer[0], "lag_factor": 3.0}  # with one lag alone there is no weight to learn
+        model = cls(cls.Config(**{**SMALL.get(base, {}), **options}), SIZES)  # type: ignore[arg-type]
     if not cls.trained:
         _, catalogue, events = world()
         model.count(events, catalogue)
@@ -98,7 +108,7 @@ def test_scorer_gives_the_scores_of_any_candidates(name: str, task: Task) -> Non
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_stored_weights_give_the_same_scores(name: str, task: Task) -> None:
     model, batch = build(name), batch_of(task, EVERYONE)
-    cls = model_class(name)
+    cls = kind(name)
     again = cls(model.config, SIZES).eval()
     again.load_weights({k: v.clone() for k, v in model.state_dict().items()})
     assert torch.equal(again.score(batch), model.score(batch))

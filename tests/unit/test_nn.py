@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from corsar.nn.attention import DecoderLayer, EncoderLayer, MultiHeadAttention, TargetAttention
+from corsar.nn.attention import MultiHeadAttention, TargetAttention
 from corsar.nn.contrastive import Bilinear, bounded_logsumexp, pair_loss, view_loss
 from corsar.nn.dropout import Dropout
 from corsar.nn.embeddings import WordsEncoder, distinct
 from corsar.nn.experts import TaskExperts
+from corsar.nn.layers import DecoderLayer, EncoderLayer
 from corsar.nn.packing import Packing
 
 LENGTHS = [1, 2, 24, 25]
@@ -52,7 +53,7 @@ def same(ours: Tensor, theirs: Tensor, *inputs: Tensor) -> None:
 def test_encoder_layer_equals_torch_at_real_positions(width: int) -> None:
     real = rows([width, max(1, width // 2), 1], width)
     at = Packing(real)
-    ours = seeded(EncoderLayer(DIM, HEADS, 2 * DIM, 0.0))
+    ours = seeded(EncoderLayer(MultiHeadAttention(DIM, HEADS, 0.0), DIM, 2 * DIM, 0.0))
     theirs = nn.TransformerEncoderLayer(DIM, HEADS, 2 * DIM, 0.0, batch_first=True)
     copy_attention(ours.attention, theirs.self_attn)
     copy_rest(ours, theirs)
@@ -64,7 +65,7 @@ def test_encoder_layer_equals_torch_at_real_positions(width: int) -> None:
 def test_decoder_layer_equals_torch_at_real_positions(width: int) -> None:
     real = rows([width, max(1, width // 2), 1], width)
     at = Packing(real)
-    ours = seeded(DecoderLayer(DIM, HEADS, 2 * DIM, 0.0))
+    ours = seeded(DecoderLayer(*(MultiHeadAttention(DIM, HEADS, 0.0) for _ in range(2)), DIM, 2 * DIM, 0.0))
     theirs = nn.TransformerDecoderLayer(DIM, HEADS, 2 * DIM, 0.0, batch_first=True)
     copy_attention(ours.self_attention, theirs.self_attn)
     copy_attention(ours.cross_attention, theirs.multihead_attn)
@@ -76,7 +77,7 @@ def test_decoder_layer_equals_torch_at_real_positions(width: int) -> None:
 
 def test_between_equals_a_merged_encoder_that_masks_own_kind() -> None:
     feed, search = Packing(rows([4, 2], 5)), Packing(rows([1, 3], 3))
-    ours = seeded(EncoderLayer(DIM, HEADS, DIM, 0.0))
+    ours = seeded(EncoderLayer(MultiHeadAttention(DIM, HEADS, 0.0), DIM, DIM, 0.0))
     theirs = nn.TransformerEncoderLayer(DIM, HEADS, DIM, 0.0, batch_first=True)
     copy_attention(ours.attention, theirs.self_attn)
     copy_rest(ours, theirs)

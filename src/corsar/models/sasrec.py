@@ -10,7 +10,8 @@ Differs from the paper
 
 Differs from the published code
     Positions count back from the newest event, so that a longer window changes nothing for a short history. An empty history
-    scores by one learned vector.
+    scores by one learned vector. `mixer` puts Auto-Correlation (causal, but for `lags="paper_code"`), a learned filter, or
+    nothing but each place itself where attention stands.
 
 Cost
     Attention over at most feed_len + search_len positions.
@@ -29,8 +30,10 @@ from torch import Tensor, nn
 
 from corsar.batch import SearchRecommendBatch, Sizes
 from corsar.models.base import Model, Terms
+from corsar.nn.autocorrelation import Which
 from corsar.nn.dropout import Dropout
 from corsar.nn.embeddings import id_embedding
+from corsar.nn.mixers import MixerName, sequence_mixer
 from corsar.nn.packing import CHUNK
 
 
@@ -45,6 +48,9 @@ class SASRecNet(Model):
         blocks: int = Field(2, ge=1)
         heads: int = Field(2, ge=1)
         dropout: float = Field(0.2, ge=0, lt=1)
+        mixer: MixerName = "attention"
+        lags: Which = "exact"  # of Auto-Correlation
+        lag_factor: float = Field(1.0, gt=0)
 
     config: Config
 
@@ -55,10 +61,14 @@ class SASRecNet(Model):
         self.item_bias = id_embedding(sizes.num_items, 1)
         self.position = nn.Embedding(sizes.feed_len + sizes.search_len + 1, dim)
         self.start = nn.Parameter(torch.zeros(dim))  # stands before the oldest event
-        block = nn.TransformerEncoderLayer(
-            dim, config.heads, 4 * dim, config.dropout, F.gelu, batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(block, config.blocks, nn.LayerNorm(dim), enable_nested_tensor=False)
+        self.blocks: Blocks | nn.TransformerEncoder
+        if config.mixer == "attention":
+            block = nn.TransformerEncoderLayer(
+                dim, config.heads, 4 * dim, config.dropout, F.gelu, batch_first=True, norm_first=True
+            )
+            self.blocks = nn.TransformerEncoder(block, config.blocks, nn.LayerNorm(dim), enable_nested_tensor=False)
+        else:
+            self.blocks = Blocks(config, sizes.feed_len + sizes.search_len + 1)
         self.drop = Dropout(config.dropout)
         with torch.no_grad():
             for table in (self.item, self.position):
@@ -102,8 +112,11 @@ class SASRecNet(Model):
         slots = torch.arange(merged_BLD.shape[1], device=length_B.device)
         age_BL = (length_B[:, None] - slots).clamp(min=0)
         x_BLD = self.drop(merged_BLD + self.position(age_BL))
-        causal = torch.ones(len(slots), len(slots), dtype=torch.bool, device=length_B.device).triu(1)
-        x_BLD = self.blocks(x_BLD, mask=causal, is_causal=True)  # pads stand last, so that no real slot reads one
+        if isinstance(self.blocks, Blocks):
+            x_BLD = self.blocks(x_BLD, length_B + 1)
+        else:
+            causal = torch.ones(len(slots), len(slots), dtype=torch.bool, device=length_B.device).triu(1)
+            x_BLD = self.blocks(x_BLD, mask=causal, is_causal=True)  # pads stand last, so that no real slot reads one
         state_BD: Tensor = x_BLD.gather(1, length_B[:, None, None].expand(-1, 1, x_BLD.shape[2])).squeeze(1)
         return state_BD
 
@@ -127,3 +140,26 @@ class SASRecNet(Model):
     def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
         """The embeddings of the item rows, [R, D]."""
         return F.embedding(rows_R, self.item.weight)
+
+
+class Blocks(nn.Module):
+    """Pre-norm blocks as torch's, with another mixer in the place of attention."""
+
+    def __init__(self, config: SASRecNet.Config, max_len: int) -> None:
+        super().__init__()
+        dim, kind = config.dim, (config.mixer, config.dim, config.heads, max_len, config.lags, config.lag_factor)
+        self.mixers = nn.ModuleList(sequence_mixer(*kind) for _ in range(config.blocks))
+        self.linear1 = nn.ModuleList(nn.Linear(dim, 4 * dim) for _ in range(config.blocks))
+        self.linear2 = nn.ModuleList(nn.Linear(4 * dim, dim) for _ in range(config.blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2 * config.blocks + 1))
+        self.drop = Dropout(config.dropout)
+        self.knows_lengths = config.lags == "exact" or config.mixer != "autocorrelation"
+
+    def forward(self, x_BLD: Tensor, length_B: Tensor) -> Tensor:
+        """[B, L, D]; padding stands last."""
+        lengths = {"lengths": length_B} if self.knows_lengths else {}
+        for i, (mixer, up, down) in enumerate(zip(self.mixers, self.linear1, self.linear2, strict=True)):
+            x_BLD = x_BLD + self.drop(mixer(self.norms[2 * i](x_BLD), **lengths))
+            x_BLD = x_BLD + self.drop(down(self.drop(F.gelu(up(self.norms[2 * i + 1](x_BLD))))))
+        out_BLD: Tensor = self.norms[-1](x_BLD)
+        return out_BLD

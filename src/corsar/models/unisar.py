@@ -32,10 +32,13 @@ from torch import Tensor, nn
 
 from corsar.batch import SearchRecommendBatch, Sizes
 from corsar.models.base import Model, Terms
-from corsar.nn.attention import DecoderLayer, Empty, EncoderLayer, TargetAttention
+from corsar.nn.attention import Empty, TargetAttention
+from corsar.nn.autocorrelation import Which
 from corsar.nn.contrastive import Bilinear, pair_loss, view_loss
 from corsar.nn.embeddings import WordsEncoder, distinct, id_embedding
 from corsar.nn.experts import TaskExperts, tower
+from corsar.nn.layers import DecoderLayer, EncoderLayer, Mixer
+from corsar.nn.mixers import MixerName, packed_mixer
 from corsar.nn.packing import Packing
 
 
@@ -84,12 +87,21 @@ class UniSARNet(Model):
         transition_weight: float = Field(0.1, ge=0)
         query_in_attention: bool = True
         empty_history: Empty = "zero"
+        mixer: MixerName = "attention"  # of every encoder and decoder
+        lags: Which = "exact"  # of Auto-Correlation
+        lag_factor: float = Field(1.0, gt=0)
+
+        def mix(self, length: int) -> Mixer:
+            """A sequence layer for merged rows of at most `length` events."""
+            size = (self.dim, self.heads, self.dropout, self.empty_history, length)
+            return packed_mixer(self.mixer, *size, self.lags, self.lag_factor)
 
     config: Config
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        dim, ids, heads, dropout, empty = config.dim, config.id_dim, config.heads, config.dropout, config.empty_history
+        dim, ids, dropout, empty = config.dim, config.id_dim, config.dropout, config.empty_history
+        length = sizes.feed_len + sizes.search_len
         self.words = WordsEncoder(sizes.num_words, config.word_dim, dim)
         self.item_id = id_embedding(sizes.num_items, ids)
         categories = sizes.category_sizes if config.item_text else ()
@@ -101,12 +113,12 @@ class UniSARNet(Model):
         self.no_query = nn.Parameter(torch.empty(1, dim))  # stands in the query's place for recommend
         self.feed_position = nn.Embedding(sizes.feed_len, dim)
         self.search_position = nn.Embedding(sizes.search_len, dim)
-        self.merged_position = nn.Embedding(sizes.feed_len + sizes.search_len, dim)
-        self.feed_encoder = EncoderLayer(dim, heads, dim, dropout, empty)
-        self.search_encoder = EncoderLayer(dim, heads, dim, dropout, empty)
-        self.cross_encoder = EncoderLayer(dim, heads, dim, dropout, empty)
-        self.feed_decoder = DecoderLayer(dim, heads, dim, dropout, empty)
-        self.search_decoder = DecoderLayer(dim, heads, dim, dropout, empty)
+        self.merged_position = nn.Embedding(length, dim)
+        self.feed_encoder = EncoderLayer(config.mix(length), dim, dim, dropout)
+        self.search_encoder = EncoderLayer(config.mix(length), dim, dim, dropout)
+        self.cross_encoder = EncoderLayer(config.mix(length), dim, dim, dropout)
+        self.feed_decoder = DecoderLayer(config.mix(length), config.mix(length), dim, dim, dropout)
+        self.search_decoder = DecoderLayer(config.mix(length), config.mix(length), dim, dim, dropout)
         self.feed_interest, self.search_interest = TargetAttention(dim, empty), TargetAttention(dim, empty)
         self.experts = TaskExperts(self.tasks, 5 * dim, config.own_experts, config.shared_experts, config.expert_dim, dropout)
         self.towers = nn.ModuleDict({t: tower([config.expert_dim, *config.tower], dropout, False) for t in self.tasks})
@@ -160,7 +172,9 @@ class UniSARNet(Model):
 
     def encode(self, batch: SearchRecommendBatch) -> Encoded:
         """Embeddings, the four transitions and their fusion."""
-        feed, search = Packing(batch.feed_is_real_BF), Packing(batch.search_is_real_BS)
+        merged_B = batch.feed_is_real_BF.sum(1) + batch.search_is_real_BS.sum(1)
+        feed = Packing(batch.feed_is_real_BF, batch.feed_slots_BF, merged_B)
+        search = Packing(batch.search_is_real_BS, batch.search_slots_BS, merged_B)
         parts = [batch.feed_items_BF, batch.search_clicks_BSK, batch.candidates_BC]
         if batch.align_items_N is not None:
             parts.append(batch.align_items_N)

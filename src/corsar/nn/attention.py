@@ -1,8 +1,7 @@
-"""Multi-head attention, post-norm encoder and decoder layers on packed positions; target attention.
+"""Multi-head attention on packed positions; target attention.
 
-Equal to torch's TransformerEncoderLayer and TransformerDecoderLayer at real positions (tested, forward and gradient), but a
-row without any key gives 0 instead of NaN. Shape suffixes: T packed query positions, S packed key positions, B rows, L slots,
-C candidates, D channels, H heads, E channels a head.
+Shape suffixes: T packed query positions, S packed key positions, B rows, L slots, C candidates, D channels, H heads,
+E channels a head, X keys and values side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corsar.nn.dropout import Dropout, dropout_mask
+from corsar.nn.dropout import dropout_mask
 from corsar.nn.packing import Packing
 
 Empty = Literal["zero", "nan"]
@@ -48,8 +47,8 @@ class MultiHeadAttention(nn.Module):
         """Keys and values side by side, [S, 2 D]."""
         return F.linear(x_SD, self.in_proj.weight[self.dim :], self.in_proj.bias[self.dim :])
 
-    def attend(self, q_TD: Tensor, kv_SX: Tensor, at: Packing, memory: Packing) -> Tensor:
-        """What each query position reads, before the output map, [T, D]."""
+    def attend(self, q_TD: Tensor, kv_SX: Tensor, at: Packing, memory: Packing, merged: bool = False) -> Tensor:
+        """What each query position reads, before the output map, [T, D]; where they stand in merged rows is not read."""
         dropout = self.dropout if self.training else 0.0
         read: Tensor = _Attend.apply(q_TD, kv_SX, at, memory, self.heads, dropout, self.empty)  # type: ignore[no-untyped-call]
         return read
@@ -115,74 +114,6 @@ def _heads(q_BLD: Tensor, kv_BSX: Tensor, heads: int) -> Iterator[tuple[Tensor, 
     """Views of queries, keys and values for each head."""
     k_BSD, v_BSD = kv_BSX.chunk(2, dim=-1)
     return zip(*(x.chunk(heads, dim=-1) for x in (q_BLD, k_BSD, v_BSD)), strict=True)
-
-
-class FeedForward(nn.Module):
-    """linear, ReLU, linear, with dropout after each."""
-
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.linear1, self.linear2, self.drop = nn.Linear(dim, hidden), nn.Linear(hidden, dim), Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, D] -> [T, D]."""
-        out: Tensor = self.drop(self.linear2(self.drop(F.relu(self.linear1(x)))))
-        return out
-
-
-class EncoderLayer(nn.Module):
-    """Post-norm transformer encoder layer: attention within one sequence, or between two that share its weights."""
-
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, empty: Empty = "zero") -> None:
-        super().__init__()
-        self.attention = MultiHeadAttention(dim, heads, dropout, empty)
-        self.feed_forward = FeedForward(dim, hidden, dropout)
-        self.norm1, self.norm2, self.drop = nn.LayerNorm(dim), nn.LayerNorm(dim), Dropout(dropout)
-
-    def forward(self, x_TD: Tensor, at: Packing) -> Tensor:
-        """Each position reads the real positions of its own row, [T, D]."""
-        read = self.attention.attend(self.attention.queries(x_TD), self.attention.memory(x_TD), at, at)
-        return self._finish(x_TD, read)
-
-    def between(self, x_TD: Tensor, y_SD: Tensor, at: Packing, other: Packing) -> tuple[Tensor, Tensor]:
-        """Each position of x reads y and each of y reads x: what a merged sequence gives when own kind is masked.
-
-        The order of the merged sequence enters by the position embeddings alone, so no merge is needed.
-        """
-        both = torch.cat([x_TD, y_SD])
-        sizes = [len(x_TD), len(y_SD)]
-        (qx, qy), (kx, ky) = (torch.split(part, sizes) for part in (self.attention.queries(both), self.attention.memory(both)))
-        read = torch.cat([self.attention.attend(qx, ky, at, other), self.attention.attend(qy, kx, other, at)])
-        x, y = torch.split(self._finish(both, read), sizes)
-        return x, y
-
-    def _finish(self, x_TD: Tensor, read_TD: Tensor) -> Tensor:
-        x_TD = self.norm1(x_TD + self.drop(self.attention.out_proj(read_TD)))
-        out: Tensor = self.norm2(x_TD + self.feed_forward(x_TD))
-        return out
-
-
-class DecoderLayer(nn.Module):
-    """Post-norm transformer decoder layer: the target reads itself, then a memory; no causal mask."""
-
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, empty: Empty = "zero") -> None:
-        super().__init__()
-        self.self_attention = MultiHeadAttention(dim, heads, dropout, empty)
-        self.cross_attention = MultiHeadAttention(dim, heads, dropout, empty)
-        self.feed_forward = FeedForward(dim, hidden, dropout)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.drop = Dropout(dropout)
-
-    def forward(self, x_TD: Tensor, memory_SD: Tensor, at: Packing, memory: Packing) -> Tensor:
-        """[T, D] of the target positions."""
-        read = self.self_attention.attend(self.self_attention.queries(x_TD), self.self_attention.memory(x_TD), at, at)
-        x_TD = self.norm1(x_TD + self.drop(self.self_attention.out_proj(read)))
-        read = self.cross_attention.attend(
-            self.cross_attention.queries(x_TD), self.cross_attention.memory(memory_SD), at, memory
-        )
-        x_TD = self.norm2(x_TD + self.drop(self.cross_attention.out_proj(read)))
-        out: Tensor = self.norm3(x_TD + self.feed_forward(x_TD))
-        return out
 
 
 class TargetAttention(nn.Module):

@@ -38,11 +38,15 @@ class Rows:
 class Packing(Rows):
     """A whole batch. Linear maps, norms and feed-forward nets work on its packed positions [T, E].
 
-    Only attention needs the rows back; it takes them chunk by chunk, each as wide as its longest row.
+    Only attention needs the rows back; it takes them chunk by chunk, each as wide as its longest row. Where the rows are parts
+    of merged ones, `slots_BL` says where each position stands there, and `merged_B` how long those are.
     """
 
-    def __init__(self, is_real_BL: Tensor, chunk: int = CHUNK) -> None:
+    def __init__(
+        self, is_real_BL: Tensor, slots_BL: Tensor | None = None, merged_B: Tensor | None = None, chunk: int = CHUNK
+    ) -> None:
         super().__init__(is_real_BL)
+        self.slots_BL, self.merged_B = slots_BL, merged_B
         self.length_B = is_real_BL.sum(1)
         parts = self.length_B.split(chunk)  # type: ignore[no-untyped-call]
         self.sizes = [int(part.sum()) for part in parts]  # packed positions of each chunk
