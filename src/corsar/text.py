@@ -1,4 +1,4 @@
-"""Words of a text: lowercase runs of word characters; runs of Chinese and Japanese characters become bigrams."""
+"""Words of a text: lowercase runs of word characters, ß as ss; runs of Chinese and Japanese characters become bigrams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def words(text: str) -> list[str]:
 def words_column(texts: pl.Series) -> pl.Series:
     """The words of each text: a Series of `list[str]`, an empty list where there is no text."""
     texts = texts.cast(pl.String)
-    runs = texts.str.to_lowercase().str.extract_all(_RUN).fill_null([])
+    runs = texts.str.to_lowercase().str.replace_all("ß", "ss", literal=True).str.extract_all(_RUN).fill_null([])
     if not texts.str.contains(f"[{_CJK}]").any():
         return runs
     return _bigrams(runs).rename(texts.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from corsar.errors import ConfigError, DataError
+from corsar.errors import ConfigError, CorsarError, DataError
 from corsar.sources import SOURCES, source_module
 from corsar.sources.tables import read_tables
 
@@ -90,6 +90,29 @@ def test_times_of_any_unit_become_ms(tmp_path: Path, unit: str | None, time: str
     config = {"time": {"unit": unit}} if unit else {}
     events = read_tables(_file(tmp_path, f"user,item,time\n1,5,{time}\n"), config=config).events
     assert events["time_ms"].to_list() == [ms]
+
+
+def test_times_of_a_told_form_are_read_by_the_clocks_of_a_zone(tmp_path: Path) -> None:
+    log = "user,item,time\n1,5,15.11.2023 00:13:20\n1,6,15.06.2023 00:13:20\n"
+    told = {"format": "%d.%m.%Y %H:%M:%S", "zone": "Europe/Berlin"}
+    summer, winter = 1686780800000, 1700003600000
+    assert read_tables(_file(tmp_path, log), config={"time": told}).events["time_ms"].to_list() == [winter, summer]
+    for wrong, sentence in (
+        ({**told, "format": "%Y"}, r"holds '15\.11\.2023 00:13:20', which is not of the form '%Y'; correct \[time\] format"),
+        ({**told, "zone": "Europe/Bonn"}, "no time zone 'Europe/Bonn'"),
+        ({"zone": "Europe/Berlin"}, "a zone but no format"),
+    ):
+        with pytest.raises(CorsarError, match=sentence):
+            read_tables(_file(tmp_path, log), config={"time": wrong})
+
+
+def test_times_without_a_zone_are_told_in_the_funnel(tmp_path: Path) -> None:
+    def notes(time: str) -> list[str]:
+        funnel = read_tables(_file(tmp_path, f"user,item,time\n1,5,{time}\n")).funnel
+        return [one["reason"] for one in funnel if one["stage"] == "note"]
+
+    assert notes("2023-11-14 22:13:20") == ["times without a zone are read as UTC"]
+    assert notes("2023-11-14T22:13:20Z") == notes("2023-11-14 22:13:20+02:00") == []
 
 
 def test_ordinal_clock_keeps_positions(tmp_path: Path) -> None:

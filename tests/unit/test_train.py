@@ -143,6 +143,18 @@ def test_finished_run_resumes_to_nothing_and_can_be_made_longer(data: Path, whol
     assert_same_run(tmp_path / "run", whole)
 
 
+def test_run_of_an_older_version_lacks_the_newer_keys_and_resumes(data: Path, whole: Path, tmp_path: Path) -> None:
+    train(tiny_run.settings(data, train__epochs="1"), tmp_path / "run")
+    stored = tmp_path / "run" / "config.toml"
+    old = "".join(line for line in stored.read_text().splitlines(keepends=True) if not line.startswith("dim"))
+    assert old != stored.read_text()
+    stored.write_text(old)
+    with pytest.raises(ConfigError, match=r"was started with model\.dim = None"):
+        train(tiny_run.settings(data, model__dim="4"), tmp_path / "run", resume=True)
+    train(tiny_run.settings(data), tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", whole)
+
+
 def test_max_steps_ends_with_an_artifact(data: Path, tmp_path: Path) -> None:
     train(tiny_run.settings(data, train__max_steps="2"), tmp_path / "run")
     assert [(line["kind"], line["step"]) for line in lines(tmp_path / "run")] == [("steps", 2), ("epoch", 2)]

@@ -109,7 +109,7 @@ def _separator(path: Path) -> str:
 def _remedy(error: BaseException) -> str:
     if (isinstance(error, OSError) and error.errno in CLOSED) or "permission denied" in str(error).lower():
         return "see that you may read it"
-    return "give whole Parquet, or UTF-8 text with a header line"
+    return "give whole Parquet, or UTF-8 text with a header line (Latin-1 becomes it by: iconv -f latin1 -t utf-8)"
 
 
 def _first_line(error: BaseException) -> str:

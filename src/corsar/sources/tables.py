@@ -11,6 +11,7 @@ Columns are found by their obvious names, or named in a column map that reads ca
     attributes = ["age_group"]
     [time]
     unit = "s"                  # ms, s, us, iso, ordinal; `time_unit = "s"` at the top says the same
+    # or: format = "%d.%m.%Y %H:%M:%S" and zone = "Europe/Berlin"
     [kinds]
     view = "feed"               # what the column `kind` holds = what it means
 """
@@ -27,7 +28,7 @@ from corsar.errors import ConfigError, DataError
 from corsar.schema import CANDIDATES, EVENTS, ITEMS, KINDS, USERS, Origin, Tables, make_tables
 from corsar.sources.columns import choose, find_columns, join_text, must_have, read_ids, read_lists
 from corsar.sources.files import Scan, open_table
-from corsar.sources.times import UNITS, read_times
+from corsar.sources.times import UNITS, parse_times, read_times
 
 if TYPE_CHECKING:
     from corsar.sources.files import Frame
@@ -67,7 +68,7 @@ def read_tables(
         frames["users"], origins["users"], attributes = _users(open_table(users, "users"), maps["users"], notes)
     if candidates is not None:
         frames["candidates"], origins["candidates"] = _candidates(
-            open_table(candidates, "candidates"), maps["candidates"], unit, notes
+            open_table(candidates, "candidates"), maps["candidates"], config, unit, notes
         )
     tables = make_tables(
         frame,
@@ -114,8 +115,10 @@ def _maps(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _unit(config: Mapping[str, Any]) -> str | None:
     for key in config.get("time", {}):
-        if key != "unit":
-            raise ConfigError(f"unknown key '{key}' in [time]; there is unit alone, as in unit = \"s\".")
+        if key not in ("unit", "format", "zone"):
+            raise ConfigError(f"unknown key '{key}' in [time]; use unit, or format and zone.")
+    if "zone" in config.get("time", {}) and "format" not in config["time"]:
+        raise ConfigError("[time] has a zone but no format; zone tells what times written by `format` mean.")
     unit: str | None = config.get("time", {}).get("unit", config.get("time_unit"))
     if unit is not None and unit not in UNITS:
         raise ConfigError(f"unknown time unit {unit!r}; use one of {', '.join(UNITS)}.")
@@ -130,7 +133,7 @@ def _events(
     df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
     notes.append(_note("events", "read", df.height))
     told_unit = _unit(config)
-    times, unit, note = read_times(df["time_ms"], told_unit, origin)
+    times, unit, note = read_times(_raw_times(df, config, origin), told_unit, origin)
     if unit == "iso" and told_unit not in (None, "iso"):
         raise DataError(
             f"{origin.column('time_ms')} is said to be in {told_unit}, but it holds dates; leave the time unit out, or say iso."
@@ -224,12 +227,19 @@ def _users(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.D
     return pl.DataFrame(columns), Origin(scan.file, names), tuple(attributes)
 
 
-def _candidates(scan: Scan, told: Mapping[str, Any], unit: str, notes: list[Note]) -> tuple[pl.DataFrame, Origin]:
+def _raw_times(df: pl.DataFrame, config: Mapping[str, Any], origin: Origin) -> pl.Series:
+    time = config.get("time", {})
+    return parse_times(df["time_ms"], time["format"], time.get("zone", "UTC"), origin) if "format" in time else df["time_ms"]
+
+
+def _candidates(
+    scan: Scan, told: Mapping[str, Any], config: Mapping[str, Any], unit: str, notes: list[Note]
+) -> tuple[pl.DataFrame, Origin]:
     names = find_columns(scan, CANDIDATES, told, "candidates")
     origin = Origin(scan.file, names)
     df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
     notes.append(_note("candidates", "read", df.height))
-    times, _, _ = read_times(df["time_ms"], unit, origin)
+    times, _, _ = read_times(_raw_times(df, config, origin), unit, origin)
     ids = [read_ids(df[name], scan.is_text) for name in IDS if name in names]
     return df.with_columns(times, read_lists(df["negatives"]), *ids), origin
 

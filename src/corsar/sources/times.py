@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from corsar.errors import DataError
+from corsar.errors import ConfigError, DataError
 from corsar.schema import Origin
 
 UNITS = ("ms", "s", "us", "iso", "ordinal")
@@ -12,6 +12,8 @@ _PER_MS = {"s": 1e-3, "ms": 1.0, "us": 1e3}
 # Between 1973 and 5138 only one of the units can have been meant.
 _RANGES = {"s": (1e8, 1e11), "ms": (1e11, 1e14), "us": (1e14, 1e17)}
 _ISO = r"^\d{4}-\d\d-\d\d"
+_ZONED = r"([zZ]|[+-]\d\d:?\d\d)$"
+_FORM = 'correct it, or tell the form: `[time]` with `format = "%d.%m.%Y %H:%M:%S"` and `zone = "Europe/Berlin"`'
 _ASK = 'state it as `time_unit = "s"` (or ms, us, iso, ordinal) in the column map'
 
 
@@ -45,10 +47,35 @@ def read_times(series: pl.Series, unit: str | None, origin: Origin) -> tuple[pl.
     if unit is None and origin.names.get("time_ms", "time_ms").lower() in ("time_ms", "timestamp_ms"):
         unit = "ms"  # the name states it
     if series.dtype == pl.String:
-        return _dates(series, where), "iso", ""
+        is_local = bool((series.str.contains(":") & ~series.str.contains(_ZONED)).any())
+        return _dates(series, where), "iso", "times without a zone are read as UTC" if is_local else ""
     if not series.dtype.is_numeric() or unit == "iso":
         raise DataError(f"{where} must hold times, but is {raw.dtype}; {_ASK}.")
     return _numbers(series, unit, where)
+
+
+def parse_times(series: pl.Series, form: str, zone: str, origin: Origin) -> pl.Series:
+    """The instants of times written in a form of one's own (strftime codes) by the clocks of a zone, as UTC.
+
+    An hour that a clock shows twice is its first; one that it skips cannot be read.
+
+    Raises:
+        DataError: a time has another form.
+        ConfigError: there is no such zone.
+    """
+    texts = series.cast(pl.String).str.strip_chars()
+    try:
+        local = texts.str.to_datetime(form, time_unit="ms", strict=False)
+        found = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+    except pl.exceptions.ComputeError as error:
+        if "time zone" in str(error):
+            raise ConfigError(f'there is no time zone {zone!r}; write [time] zone as in "Europe/Berlin"') from None
+        raise DataError(f"{origin.column('time_ms')} cannot be read as {form!r}; correct [time] format") from None
+    wrong = found.is_null() & (texts.fill_null("") != "")
+    if wrong.any():
+        bad = series.filter(wrong)[0]
+        raise DataError(f"{origin.column('time_ms')} holds {bad!r}, which is not of the form {form!r}; correct [time] format")
+    return found
 
 
 def _dates(raw: pl.Series, where: str) -> pl.Series:
@@ -59,7 +86,7 @@ def _dates(raw: pl.Series, where: str) -> pl.Series:
         dates = pl.repeat(None, len(texts), dtype=pl.Datetime("ms", "UTC"), eager=True)
     if dates.null_count():
         bad = raw.filter(dates.is_null())[0]
-        raise DataError(f"{where} holds {bad!r}, which is no number and no ISO 8601 time of one form; correct it.")
+        raise DataError(f"{where} holds {bad!r}, which is no number and no ISO 8601 time of one form; {_FORM}.")
     return dates.dt.epoch("ms").alias("time_ms")
 
 

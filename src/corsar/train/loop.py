@@ -31,7 +31,7 @@ from corsar.models.base import Model
 from corsar.progress import Progress
 from corsar.train.board import Board, summary_writer
 from corsar.train.checkpoint import has_checkpoint, load_checkpoint, read_state, save_checkpoint
-from corsar.train.machine import find_device, fixed_threads, interrupt, keep_memory
+from corsar.train.machine import crowded, find_device, fixed_threads, interrupt, keep_memory
 from corsar.train.optim import Plateau, build_optimizer, set_learning_rate
 from corsar.train.processes import Processes
 from corsar.train.run_dir import Log, check_run_dir, check_same_run, write_config
@@ -145,6 +145,8 @@ class Run:
         set_learning_rate(self.optimizer, self.state.schedule.learning_rate)
         if self.last_step() < FEW_STEPS and self.config.train.batch_size > 64:
             self.progress.say(f"only {self.last_step()} steps in all: on few cases, --train.batch_size 64 learns more")
+        if note := crowded(self.threads):
+            self.progress.say(note)
         with interrupt() as stop, self.progress.task("train", max(0, self.last_step() - self._steps_done())) as task:
             while not self._is_over():
                 self.model.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -46,6 +47,15 @@ def fixed_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def crowded(threads: int) -> str:
+    """A sentence where other programs hold the cores that several threads would wait for each other on; else nothing."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = os.cpu_count() or 1
+    if threads == 1 or load < cores + 1:
+        return ""
+    return f"{load:.0f} programs share {cores} cores: with --run.threads 1 a step may take a tenth of the time"
 
 
 def keep_memory() -> None:

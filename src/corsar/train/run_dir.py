@@ -10,6 +10,7 @@ from typing import Any
 
 from corsar.config import Config, dump_config, load_config
 from corsar.errors import ArtifactError, ConfigError, OutputError, writing
+from corsar.models import model_class
 
 # what may differ between a run and its resumption; every other difference would make it another run
 FREE_KEYS = {
@@ -30,10 +31,16 @@ def check_run_dir(run_dir: Path, resume: bool) -> None:
 
 
 def check_same_run(config: Config, run_dir: Path) -> None:
-    """ConfigError where the settings would make another run of the one in `run_dir`."""
+    """ConfigError where the settings would make another run of the one in `run_dir`.
+
+    A key that the run's own version of corsar did not have yet may be there, with its default.
+    """
     stored, now = _flat(load_config(run_dir / "config.toml")), _flat(config)
+    defaults = model_class(config.model["name"]).Config.model_fields
     for key in sorted({*stored, *now} - FREE_KEYS):
-        if stored.get(key) != now.get(key):
+        section, _, name = key.partition(".")
+        is_new = section == "model" and key not in stored and name in defaults and defaults[name].default == now[key]
+        if stored.get(key) != now.get(key) and not is_new:
             raise ConfigError(
                 f"{run_dir} was started with {key} = {stored.get(key)!r}, not {now.get(key)!r}; "
                 "resume it with the same settings, or choose another --out"
