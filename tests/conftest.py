@@ -93,6 +93,18 @@ def tiny_tables() -> Tables:
 
 
 @pytest.fixture(scope="session")
+def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset directory of check-ins: the last of each person is test, the one before valid."""
+    from corsar.api.example import example_check_ins
+    from corsar.data.build import build_dataset
+    from corsar.schema import make_tables
+
+    check_ins, places = example_check_ins()
+    tables = make_tables(check_ins, places, source="city", categories=("category",))
+    return build_dataset(tables, tmp_path_factory.mktemp("city") / "dataset", split="leave_last")
+
+
+@pytest.fixture(scope="session")
 def tiny_dataset(tiny_tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset directory of `tiny_tables`: the last event of each user is test, the one before valid."""
     from corsar.data.build import build_dataset

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,17 @@ from corsar.data.store import (
     file_hash,
     open_catalogue,
     open_history,
+    open_places,
     open_ragged,
     save_catalogue,
     save_history,
+    save_places,
     save_ragged,
 )
 from corsar.errors import ArtifactError, ConfigError, CorsarError, writing
 from corsar.models import model_class
 from corsar.models.base import Model
+from corsar.places import Places
 from corsar.vocab import Vocab
 from corsar.windows import History
 
@@ -60,6 +63,7 @@ class Artifact:
     seen: Ragged | None  # all distinct items of each user; an artifact of an earlier version has none
     texts: pl.Series  # of each item row from 1 on, to show to a person
     manifest: dict[str, Any]
+    places: Places | None = None  # where places are, and the clocks of the entries; of check-ins alone
 
     def item_text(self, rows: Sequence[int]) -> list[str]:
         """Text of the item rows to show to a person; empty where there is none."""
@@ -86,7 +90,7 @@ def save_artifact(path: Path, model: Model, config: Config, dataset: Dataset) ->
     Raises:
         OutputError: The disk is full or the like; the artifact that was there is still there.
     """
-    with _replacing(path) as beside:
+    with replacing(path) as beside:
         _write(beside, model, config, dataset)
 
 
@@ -101,12 +105,12 @@ def copy_artifact(artifact: Artifact, path: Path) -> None:
         return
     if path.exists() and not ((path / "manifest.json").is_file() and _manifest(path).get("kind") == "artifact"):
         raise ArtifactError(f"{path} is there already and is no artifact; choose another path")
-    with _replacing(path, then="save again") as beside:
+    with replacing(path, then="save again") as beside:
         shutil.copytree(artifact.path, beside, dirs_exist_ok=True)
 
 
 @contextmanager
-def _replacing(path: Path, then: str = "go on with --resume") -> Iterator[Path]:
+def replacing(path: Path, then: str = "go on with --resume") -> Iterator[Path]:
     """An empty folder beside `path` that takes its place at the end, or is gone where the block fails."""
     beside, old = path.with_name(f".{path.name}.new"), _old(path)
     shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
@@ -134,6 +138,9 @@ def _write(beside: Path, model: Model, config: Config, dataset: Dataset) -> None
     save_catalogue(dataset.catalogue, beside / "catalogue")
     save_history(last_entries(dataset.history, config.data.feed_len, config.data.search_len), beside / "history")
     save_ragged(dataset.seen, beside / "seen")
+    if "next_place" in dataset.tasks:
+        at, *_ = _last(dataset.history.feed_offsets, config.data.feed_len)
+        save_places(replace(dataset.places, offsets_min=dataset.places.offsets_min[at]), beside / "places")
     manifest = {
         "kind": "artifact",
         "format": FORMAT,
@@ -184,9 +191,10 @@ def open_artifact(path: Path | str) -> Artifact:
         users, items, words = (Vocab.open(path / f"{name}.parquet") for name in ("users", "items", "words"))
         catalogue, history = open_catalogue(path / "catalogue"), open_history(path / "history")
         seen = open_ragged(path / "seen") if (path / "seen").is_dir() else None
+        places = open_places(path / "places") if (path / "places").is_dir() else None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, CorsarError) as error:
         raise ArtifactError(f"{path} cannot be opened ({_first_line(error)}); train again") from error
-    return Artifact(path, model.eval(), config, sizes, users, items, words, catalogue, history, seen, texts, manifest)
+    return Artifact(path, model.eval(), config, sizes, users, items, words, catalogue, history, seen, texts, manifest, places)
 
 
 def find_artifact(path: Path | str) -> Path:

@@ -14,8 +14,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-Task = Literal["recommend", "search"]
-TASKS: tuple[Task, ...] = ("recommend", "search")
+Task = Literal["recommend", "search", "next_place"]
+TASKS: tuple[Task, ...] = ("recommend", "search", "next_place")
 
 
 class OnDevice:
@@ -110,7 +110,7 @@ class SearchRecommendBatch(OnDevice):
     def __len__(self) -> int:
         return len(self.user_B)
 
-    def take(self, rows: Tensor) -> SearchRecommendBatch:
+    def take(self, rows: Tensor) -> Self:
         """The given cases, in that order."""
         changed = {f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self) if "_B" in f.name}
         return dataclasses.replace(self, **changed)

@@ -31,17 +31,19 @@ class DataSection(Section):
     search_len: int = Field(default=30, ge=1)  # searches in a history window
     history: Literal["both", "own"] = "both"  # own: recommend sees feed events alone, search sees searches alone
     require_both_histories: bool = False  # train on cases with both kinds of history alone
+    target_time: bool = False  # next_place: the hour of the week that is asked for may be known
 
 
 class TrainSection(Section):
     """How a model is trained."""
 
-    tasks: tuple[Literal["recommend", "search"], ...] = Field(default=("recommend", "search"), min_length=1)
+    tasks: tuple[Literal["recommend", "search", "next_place"], ...] = Field(default=("recommend", "search"), min_length=1)
     epochs: int = Field(default=40, ge=1)
     max_steps: int | None = Field(default=None, ge=1)  # stop after this many joint steps, whatever the epoch
     batch_size: int = Field(default=1024, ge=1)  # of the first task; the other runs out together with it
     num_negatives: int = Field(default=4, ge=1)
     negatives: Literal["fresh", "static"] = "fresh"  # drawn anew each epoch, or the same ones every epoch
+    drawn_places: int = Field(default=4096, ge=1)  # next_place: a step tells targets from this many, or from all there are
     align_negatives: int = Field(default=1024, ge=1)  # items and queries that the query-item alignment tells apart
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)  # L2, on weights and embeddings, not on biases
@@ -111,6 +113,21 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# In place of those above, for a model whose published form is another one.
+MODEL_PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "paper": {
+        "automtn": {
+            "model": {
+                "lags": "paper_short",
+                "lengths": "fixed",
+                "distance": "batch_range",
+                "residual": False,
+                "return_head": False,
+            },
+        },
+    },
+}
+
 
 def load_config(file: Path | None = None, overrides: Mapping[str, str] | None = None) -> Config:
     """The settings of a run: defaults < preset < file < overrides.
@@ -152,8 +169,9 @@ def resolve(given: Mapping[str, Any]) -> Config:
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; {hint(str(preset), PRESETS)}")
     given["model"] = {"name": "unisar", **given.get("model", {})}
-    for section, keys in PRESETS[preset].items():
-        if section != "model" or given["model"]["name"] == "unisar":
+    name = str(given["model"]["name"])
+    for section, keys in MODEL_PRESETS.get(preset, {}).get(name, PRESETS[preset]).items():
+        if section != "model" or name in ("unisar", *MODEL_PRESETS.get(preset, {})):
             given[section] = {**keys, **given.get(section, {})}
     return check(Config, given)
 

@@ -6,12 +6,14 @@ N negatives of the alignment.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from corsar.batch import Catalogue, OnDevice, Ragged, SearchRecommendBatch, Task
+from corsar.places import PlaceBatch, Places, hour_of_week
 
 
 @dataclass(frozen=True)
@@ -134,4 +136,40 @@ def make_batch(
         catalogue=catalogue,
         align_items_N=align_items_N,
         align_queries_N=pieces[-1] if align_queries_N is not None else None,
+    )
+
+
+def make_place_batch(
+    history: History,
+    places: Places,
+    catalogue: Catalogue,
+    user_B: Tensor,
+    end_B: Tensor,
+    candidates_BC: Tensor,
+    hour_B: Tensor | None = None,
+    *,
+    length: int,
+    drawn_N: Tensor | None = None,
+) -> PlaceBatch:
+    """One batch of check-ins from flat tables: the last `length` before each end, with their times and local hours.
+
+    Args:
+        end_B: position in the history of the first check-in that is not history.
+        hour_B: local hour of the week of each target, where the model may know it.
+    """
+    start_B = history.feed_offsets[user_B]
+    base = make_batch(
+        "next_place", history, catalogue, user_B, end_B, history.search_offsets[user_B], candidates_BC,
+        feed_len=length, search_len=1,
+    )  # fmt: skip
+    at_BF, is_real_BF = window(start_B, end_B, base.feed_items_BF.shape[1])
+    times_BF = _take(history.feed_times, at_BF, is_real_BF)
+    hours_BF = hour_of_week(times_BF, _take(places.offsets_min, at_BF, is_real_BF))
+    return PlaceBatch(
+        **{field.name: getattr(base, field.name) for field in dataclasses.fields(base)},
+        times_BF=times_BF,
+        hours_BF=torch.where(is_real_BF, hours_BF, 0),
+        hour_B=torch.zeros_like(user_B) if hour_B is None else hour_B,
+        points_I3=places.points_I3,
+        drawn_N=drawn_N,
     )

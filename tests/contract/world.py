@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from corsar.batch import Catalogue, Ragged, SearchRecommendBatch, Sizes, Task, TrainEvents
-from corsar.windows import History, make_batch
+from corsar.places import Places
+from corsar.windows import History, make_batch, make_place_batch
 
 FEED_LEN, SEARCH_LEN, NUM_ITEMS, NUM_WORDS = 5, 4, 23, 13
 # feed events and searches of each user row (row 0 pads): both, none, feed alone, searches alone, longer than the windows
@@ -64,6 +65,14 @@ def world(seed: int = 0) -> tuple[History, Catalogue, TrainEvents]:
     return history, catalogue, events
 
 
+def places(entries: int, seed: int = 1) -> Places:
+    """Places within a few kilometres of each other, one of them nowhere, and clocks of two zones."""
+    g = torch.Generator().manual_seed(seed)
+    lat_lon_deg = torch.tensor([51.0, -114.0]) + 0.05 * torch.rand(NUM_ITEMS + 1, 2, generator=g, dtype=torch.float64)
+    lat_lon_deg[[0, 7]] = torch.nan
+    return Places(lat_lon_deg, torch.randint(-7, -5, (entries,), generator=g) * 60)
+
+
 def batch_of(
     task: Task, users: list[int], *, feed_len: int = FEED_LEN, search_len: int = SEARCH_LEN, candidates: int = 6
 ) -> SearchRecommendBatch:
@@ -71,6 +80,12 @@ def batch_of(
     history, catalogue, _ = world()
     user_B = torch.tensor(users)
     candidates_BC = (user_B[:, None] * 5 + torch.arange(candidates) * 3) % NUM_ITEMS + 1
+    if task == "next_place":
+        candidates_BC = (candidates_BC + 2) % NUM_ITEMS + 1  # the target of the longest history has a category
+        return make_place_batch(
+            history, places(len(history.feed_items)), catalogue, user_B, history.feed_offsets[user_B + 1], candidates_BC,
+            length=2 * feed_len,  # long enough that Auto-Correlation has lags to choose from
+        )  # fmt: skip
     return make_batch(
         task, history, catalogue, user_B, history.feed_offsets[user_B + 1], history.search_offsets[user_B + 1],
         candidates_BC, user_B % 6 + 1 if task == "search" else None, feed_len=feed_len, search_len=search_len,

@@ -43,10 +43,10 @@ def unisar_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("config", RUNS, ids=[file.stem for file in RUNS])
 def test_config_runs_for_two_steps(
-    config: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Path, tiny_dataset: Path, tiny_city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    main(["train", str(config), "--out", str(run), "--data", str(tiny_dataset), *TINY])
+    run, data = tmp_path / "run", tiny_city if config.stem.startswith("places_") else tiny_dataset
+    main(["train", str(config), "--out", str(run), "--data", str(data), *TINY])
     told = _json(capsys, "evaluate", str(run), "--no-baselines", "--evaluate.bootstrap", "10")
     assert isinstance(told, list)
     assert (run / "report.json").is_file()
@@ -54,8 +54,8 @@ def test_config_runs_for_two_steps(
         assert 0 <= metrics["NDCG@10"]["value"] <= 1
 
 
-def test_configs_cover_both_real_logs() -> None:
-    assert {file.stem.split("_")[0] for file in RUNS} == {"toys", "grocery"}
+def test_configs_cover_all_real_logs() -> None:
+    assert {file.stem.split("_")[0] for file in RUNS} == {"toys", "grocery", "places"}
 
 
 def test_evaluate_prints_baselines_beside_the_run(unisar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,20 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from check_autocorrelation import check_autocorrelation
+from check_autoformer import check_autoformer
+from check_automtn import check_automtn
+from compare import Errors, relative
 from torch import Tensor
 
 from corsar.batch import Catalogue, Ragged, SearchRecommendBatch, Sizes
 from corsar.models.reference import unisar_weights
 from corsar.models.unisar import UniSARNet
-
-Errors = dict[str, tuple[float, float]]  # quantity -> (relative error, tolerance)
-
-
-def relative(ours: Tensor, published: np.ndarray) -> float:
-    """Norm of the difference over the norm of the published value."""
-    theirs = torch.from_numpy(np.asarray(published))
-    assert ours.shape == theirs.shape, f"shape {tuple(ours.shape)}, published {tuple(theirs.shape)}"
-    return float((ours.detach() - theirs).norm() / theirs.norm().clamp(min=1e-12))
 
 
 def ragged(table: np.ndarray) -> Ragged:
@@ -151,7 +146,12 @@ def check_unisar(arrays: dict[str, np.ndarray], sizes: dict) -> Errors:
     return errors
 
 
-CHECKS = {"w.rec_query": check_unisar}  # an array that only this kind of file has -> its check
+CHECKS = {  # an array of this kind alone -> its check
+    "w.rec_query": check_unisar,
+    "w.poi_emb.weight": check_automtn,
+    "layer.w.query_projection.weight": check_autocorrelation,
+    "x_enc": check_autoformer,
+}
 
 
 def errors_of(path: Path) -> Errors:

@@ -29,6 +29,13 @@ def test_unisar_agrees_with_published_numbers() -> None:
     assert {n: e for n, (e, tolerance) in errors.items() if not e <= tolerance} == {}
 
 
+@pytest.mark.parametrize(("name", "quantities"), [("autocorrelation", 28), ("autoformer", 2)])
+def test_auto_correlation_and_autoformer_agree_with_published_numbers(name: str, quantities: int) -> None:
+    errors = check.errors_of(HERE / f"{name}.npz")  # of autocorrelation.npz a copy without the cases of 1,810 slots
+    assert len(errors) == quantities
+    assert {n: e for n, (e, tolerance) in errors.items() if not e <= tolerance} == {}
+
+
 def test_check_exits_1_over_tolerance(tmp_path: Path, unisar: tuple[dict[str, np.ndarray], dict]) -> None:
     arrays, sizes = unisar
     changed = dict(arrays)

@@ -14,7 +14,8 @@ from torch import Tensor
 from corsar.artifact import Artifact
 from corsar.batch import Ragged, SearchRecommendBatch, Task
 from corsar.errors import ArtifactError, ConfigError
-from corsar.windows import History, make_batch
+from corsar.places import PlaceBatch, Places
+from corsar.windows import History, make_batch, make_place_batch
 
 PAIRS = 1 << 12  # (question, candidate) pairs scored at once
 QUESTIONS = 64  # questions scored at once
@@ -29,15 +30,19 @@ class People:
     history: History
     owner_B: Tensor  # whose entries of `history`, and whose items of `seen`, are those of each question
     seen: Ragged | None  # distinct items of the whole past
+    places: Places | None = None  # for next_place, as are the two below
+    end_B: Tensor | None = None  # first entry of `history` that is not past; None: all of it is
+    hour_B: Tensor | None = None  # local hour of the week that is asked for, where the model may know it
 
     def take(self, rows: Tensor) -> People:
         """The given questions alone."""
-        return replace(self, user_B=self.user_B[rows], owner_B=self.owner_B[rows])
+        some = {name: getattr(self, name) for name in ("user_B", "owner_B", "end_B", "hour_B")}
+        return replace(self, **{name: value[rows] for name, value in some.items() if value is not None})
 
 
 def stored_people(artifact: Artifact, user_B: Tensor) -> People:
     """Users of the logs with what the artifact holds of them."""
-    return People(user_B, artifact.history, user_B, artifact.seen)
+    return People(user_B, artifact.history, user_B, artifact.seen, artifact.places)
 
 
 def best_items(
@@ -110,6 +115,8 @@ def _best(
 def _batch(artifact: Artifact, task: Task, people: People, queries: Ragged | None) -> SearchRecommendBatch:
     """The questions with their windows and without candidates."""
     past, owner_B = people.history, people.owner_B
+    if task == "next_place":
+        return place_batch(artifact, people)
     feed_end_B, search_end_B = past.feed_offsets[owner_B + 1], past.search_offsets[owner_B + 1]
     if artifact.config.data.history == "own" and task == "recommend":
         search_end_B = past.search_offsets[owner_B]
@@ -119,6 +126,19 @@ def _batch(artifact: Artifact, task: Task, people: People, queries: Ragged | Non
         task, past, artifact.catalogue, owner_B, feed_end_B, search_end_B, torch.zeros(len(owner_B), 0, dtype=torch.int64),
         None if queries is None else torch.arange(len(owner_B)), queries=queries,
         feed_len=artifact.sizes.feed_len, search_len=artifact.sizes.search_len,
+    )  # fmt: skip
+    return replace(batch, user_B=people.user_B)
+
+
+def place_batch(artifact: Artifact, people: People) -> PlaceBatch:
+    """Questions for the next place with their windows and without candidates."""
+    past, owner_B = people.history, people.owner_B
+    if people.places is None:
+        raise ArtifactError(f"{artifact.path} does not hold where places are; train again on a dataset of check-ins")
+    end_B = past.feed_offsets[owner_B + 1] if people.end_B is None else people.end_B
+    batch = make_place_batch(
+        past, people.places, artifact.catalogue, owner_B, end_B, torch.zeros(len(owner_B), 0, dtype=torch.int64), people.hour_B,
+        length=artifact.sizes.feed_len,
     )  # fmt: skip
     return replace(batch, user_B=people.user_B)
 
@@ -147,6 +167,6 @@ def similar_rows(artifact: Artifact, rows_B: Tensor, k: int) -> tuple[Tensor, Te
 def _item_vectors(artifact: Artifact) -> Tensor:
     """Vectors of length one of all item rows, [I, D]."""
     nobody = torch.zeros(1, dtype=torch.int64)
-    batch = _batch(artifact, "recommend", stored_people(artifact, nobody), None)
+    batch = _batch(artifact, artifact.config.train.tasks[0], stored_people(artifact, nobody), None)
     rows_I = torch.arange(artifact.catalogue.num_items + 1)
     return torch.cat([F.normalize(artifact.model.item_vectors(batch, some), dim=1) for some in torch.split(rows_I, ITEMS)])

@@ -87,7 +87,8 @@ class Estimator:
         dataset = _dataset(train, valid)
         keys: dict[str, dict[str, Any]] = {"data": {"path": str(dataset.path)}, "train": {}}
         if trained and not self._tasks_told:
-            with_cases = [task for task in self._config.train.tasks if dataset.counts["cases"]["train"][task]]
+            known = model_class(self.model_name).tasks
+            with_cases = [task for task, num in dataset.counts["cases"]["train"].items() if num and task in known]
             keys["train"]["tasks"] = tuple(with_cases) or self._config.train.tasks
         if warm_start:
             keys["train"]["start_from"] = str(self.artifact.path) if trained else None
@@ -239,11 +240,12 @@ class Estimator:
         frame = pl.DataFrame({**columns, "item": item, "score": score, "rank": (place + 1).numpy()})
         is_polars = any(isinstance(one, pl.DataFrame | pl.LazyFrame | pl.Series) for one in given)
         if any(is_pandas(one) for one in given) or (self._pandas and not is_polars):
-            return _to_pandas(frame)
+            return to_pandas(frame)
         return frame
 
 
-def _to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
+def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
+    """The frame as one of pandas; ConfigError where pandas is not installed."""
     try:
         import pandas as pd
     except ModuleNotFoundError:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from corsar.api.estimator import Estimator
+from corsar.api.forecast_files import find_forecaster, open_forecaster
+from corsar.api.forecaster import ForecastEstimator
+from corsar.api.forecasters import FORECASTERS
+from corsar.api.place_estimators import AutoMTN, Markov, NearestPlace, PlaceEstimator, Visits, VisitsMarkov
 from corsar.artifact import open_artifact
 from corsar.errors import ConfigError
 
@@ -33,7 +37,7 @@ class UniSAR(Estimator):
     model_name = "unisar"
 
 
-class SASRec(Estimator):
+class SASRec(PlaceEstimator):
     """SASRec: a trained transformer over the merged history; search ranks by the history alone.
 
     Settings, among others: dim, blocks, heads, dropout, and those of training as for `UniSAR`.
@@ -51,7 +55,7 @@ class SASRec(Estimator):
     model_name = "sasrec"
 
 
-class Popularity(Estimator):
+class Popularity(PlaceEstimator):
     """Popularity: the items that were taken most often, for everybody and every query; nothing to set.
 
     Example:
@@ -106,10 +110,11 @@ class Blend(Estimator):
     model_name = "blend"
 
 
-ESTIMATORS: dict[str, type[Estimator]] = {one.model_name: one for one in (UniSAR, SASRec, Popularity, CoVisit, BM25, Blend)}
+ALL = (UniSAR, SASRec, Popularity, CoVisit, BM25, Blend, AutoMTN, Visits, Markov, VisitsMarkov, NearestPlace)
+ESTIMATORS: dict[str, type[Estimator]] = {one.model_name: one for one in ALL}
 
 
-def load(path: Path | str) -> Estimator:
+def load(path: Path | str) -> Estimator | ForecastEstimator:
     """The estimator that was saved at `path`, whichever it is; a run directory serves too.
 
     Raises:
@@ -124,6 +129,8 @@ def load(path: Path | str) -> Estimator:
         CoVisit(reach=3)
         >>> folder.cleanup()
     """
+    if find_forecaster(path):
+        return FORECASTERS[open_forecaster(path)[1]].load(path)
     artifact = open_artifact(path)
     name = artifact.config.model["name"]
     if name not in ESTIMATORS:

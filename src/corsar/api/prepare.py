@@ -12,6 +12,7 @@ from corsar.data.build import build_dataset
 from corsar.data.store import open_dataset
 from corsar.progress import Progress
 from corsar.schema import Tables
+from corsar.sources.foursquare import read_foursquare
 from corsar.sources.kuaisar import read_kuaisar
 from corsar.sources.tables import read_tables
 
@@ -30,6 +31,7 @@ class PrepareConfig(Section):
     test_days: float | None = Field(default=None, gt=0)
     require_click: bool = False  # drop searches without a click
     min_word_count: int = Field(default=1, ge=1)
+    valid: bool = True  # whether leave_last and last_fraction hold out a valid part
     derived: str | None = None  # said beside each figure
     time_unit: str | None = None
     time: dict[str, Any] = {}
@@ -104,17 +106,57 @@ def prepare_kuaisar(
     return _prepare(read_kuaisar(Path(raw)), Path(out), settings, overwrite, progress)
 
 
+def prepare_foursquare(
+    file: File,
+    out: File,
+    *,
+    split: str | None = None,
+    k_core: int | None = None,
+    trajectory_hours: float | None = None,
+    valid: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """A file of Foursquare check-ins as a dataset directory; by default each user's last check-in is test.
+
+    Args:
+        file: TSMC2014's text or a CSV in the style of TIST2015 (.gz too).
+        split: leave_last, or last_fraction: the last 20 % of each user's check-ins.
+        k_core: Keep users and places with this many check-ins among each other.
+        trajectory_hours: Drop check-ins that stand alone within this many hours.
+        valid: Whether the check-ins before the test part are valid; else they are for training.
+
+    Example:
+        >>> import corsar, pathlib, tempfile
+        >>> header = "UserId,VenueId,TimeZone,Latitude,Longitude,Category,Time,time_sort"
+        >>> rows = [f"{n % 5},v{n % 3},-360,51.1,-114.0{n % 3},Cafe,10:00:{n},2012-04-03" for n in range(30, 60)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "city.csv")
+        ...     _ = file.write_text("\\n".join([header, *rows]))
+        ...     told = corsar.prepare_foursquare(file, folder + "/dataset")
+        >>> told["counts"]["items"], told["counts"]["cases"]["test"]
+        (3, {'next_place': 5})
+    """
+    settings = check(PrepareConfig, {"split": split or "leave_last", "valid": valid})
+    tables = read_foursquare(Path(file), k_core=k_core, trajectory_hours=trajectory_hours)
+    return _prepare(tables, Path(out), settings, overwrite, progress)
+
+
 def _prepare(tables: Tables, out: Path, settings: PrepareConfig, overwrite: bool, progress: Progress | None) -> dict[str, Any]:
-    spans = {"valid_ms": settings.valid_days, "test_ms": settings.test_days}
+    def span(days: float | None) -> int | None:
+        return None if days is None else round(days * DAY_MS)
+
     path = build_dataset(
         tables,
         out,
         split=settings.split or ("given" if "split" in tables.events.columns else "leave_last"),
         require_click=settings.require_click,
         min_word_count=settings.min_word_count,
+        valid_ms=span(settings.valid_days),
+        test_ms=span(settings.test_days),
+        valid=settings.valid,
         overwrite=overwrite,
         progress=progress,
-        **{name: None if days is None else round(days * DAY_MS) for name, days in spans.items()},
     )
     manifest = open_dataset(path).manifest
     return {"path": str(path), "funnel": manifest["funnel"], "counts": manifest["counts"]}

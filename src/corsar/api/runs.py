@@ -21,9 +21,14 @@ from corsar.progress import Progress
 from corsar.train.dry_run import dry_run
 from corsar.train.loop import train
 from corsar.train.machine import find_device, fixed_threads
+from corsar.train.places import with_long_history
 from corsar.train.processes import Processes
 
-BASELINES = {"recommend": ("popularity", "covisit"), "search": ("popularity", "bm25", "blend")}
+BASELINES = {
+    "recommend": ("popularity", "covisit"),
+    "search": ("popularity", "bm25", "blend"),
+    "next_place": ("popularity", "nearest", "markov", "visits", "visits_markov"),
+}
 File = Path | str
 
 
@@ -125,6 +130,8 @@ def _baselines(runs: list[Path], config: Config, progress: Progress | None) -> l
             shutil.rmtree(home / name, ignore_errors=True)
             rules = config.evaluate.model_copy(update={"score": "logit"})
             settings = config.model_copy(update={"model": {"name": name}, "evaluate": rules})
+            if "next_place" in config.train.tasks:  # who counts looks back as far as there is something
+                settings = settings.model_copy(update={"data": with_long_history(config.data)})
             made.append(home / name)
             train(settings, home / name, progress=progress)
     return made

@@ -1,4 +1,4 @@
-"""corsar recommend, search and doctor: what asks a run."""
+"""corsar recommend, search, next-place and doctor: what asks a run."""
 
 from __future__ import annotations
 
@@ -32,6 +32,35 @@ def search(run: Run, query: str, /, *, user: User = None, history: Past = None, 
     from corsar import api
 
     tell_found(api.search(run, query, user=user, history=ids_of(history), k=k), json)
+
+
+@app.command
+def next_place(
+    run: Run,
+    /,
+    *,
+    user: User = None,
+    at: str | None = None,
+    k: K = 10,
+    exclude_seen: bool = False,
+    page: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Places where a person goes next, likeliest first.
+
+    Args:
+        at: The moment of the question, as 2012-04-03T18:00 (UTC): later check-ins are not history.
+        exclude_seen: Leave out the places that the person has been to.
+        page: Write an HTML page as well: a map of history and candidates, and the person's week; it needs no network.
+    """
+    from corsar import api
+
+    told = api.next_place(run, user=user, at=at, k=k, exclude_seen=exclude_seen)
+    if page is not None:
+        told["page"] = str(api.write_place_page(run, page, user=user, at=at, k=k))
+    tell_found(told, json)
+    if page is not None and not json:
+        tell(json, told, f"the page is in {told['page']}")
 
 
 @app.command

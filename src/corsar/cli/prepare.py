@@ -53,3 +53,35 @@ def kuaisar(raw: Path, /, *, out: Path, split: Split = None, overwrite: Overwrit
     with progress_bar() as progress:
         told = api.prepare_kuaisar(raw, out, split=split, overwrite=overwrite, progress=progress)
     tell_prepared(told, json)
+
+
+@prepare_app.command
+def foursquare(
+    file: Path,
+    /,
+    *,
+    out: Path,
+    split: Split = None,
+    k_core: int | None = None,
+    trajectory_hours: float | None = None,
+    no_valid: bool = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Prepare a file of Foursquare check-ins: TSMC2014's text, or a CSV in the style of TIST2015.
+
+    Args:
+        file: The check-ins of a city (.gz too).
+        out: The dataset directory to write.
+        k_core: Keep users and places with this many check-ins among each other.
+        trajectory_hours: Drop check-ins that stand alone within this many hours.
+        no_valid: Hold nothing out for validation: all before the test part is for training.
+    """
+    from corsar import api
+
+    with progress_bar() as progress:
+        told = api.prepare_foursquare(
+            file, out, split=split, k_core=k_core, trajectory_hours=trajectory_hours, valid=not no_valid,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    tell_prepared(told, json)

@@ -37,7 +37,8 @@ def tell_prepared(told: dict[str, Any], json: bool) -> None:
     from corsar.evaluate.report import leaves
 
     counts = [{"what": name, "count": value} for name, value in leaves(told["counts"])]
-    then = f"the dataset is in {told['path']}; next: corsar train --data {told['path']} --model unisar"
+    model = "automtn" if "next_place" in told["counts"]["cases"]["train"] else "unisar"
+    then = f"the dataset is in {told['path']}; next: corsar train --data {told['path']} --model {model}"
     tell(json, told, told["funnel"], counts, then)
 
 

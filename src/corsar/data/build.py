@@ -15,12 +15,21 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, TrainEvents
+from corsar.batch import Catalogue, Task, TrainEvents
 from corsar.data.beside import whole_directory
 from corsar.data.cases import save_cases
 from corsar.data.entries import Entries, make_entries
+from corsar.data.places import make_places
 from corsar.data.split import SplitName, assign_splits
-from corsar.data.store import FORMAT, file_hash, manifest_hash, save_catalogue, save_history, save_train_events
+from corsar.data.store import (
+    FORMAT,
+    file_hash,
+    manifest_hash,
+    save_catalogue,
+    save_history,
+    save_places,
+    save_train_events,
+)
 from corsar.data.words import Wording, make_wording, ragged
 from corsar.errors import DataError, writing
 from corsar.vocab import Rows, Vocab
@@ -49,6 +58,7 @@ def build_dataset(
     test_ms: int | None = None,
     require_click: bool = False,
     min_word_count: int = 1,
+    valid: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -60,6 +70,7 @@ def build_dataset(
         test_ms: length of the test span.
         require_click: drop searches without a click; else they are history, but no cases.
         min_word_count: rarer words are left out of the vocabulary.
+        valid: whether `leave_last` and `last_fraction` hold out a valid part.
 
     Raises:
         DataError: the tables contradict the rules, or `out` exists and may not be overwritten.
@@ -73,10 +84,14 @@ def build_dataset(
     with whole_directory(out) as beside, progress.task("prepare", 4) if progress else nullcontext() as bar:
         funnel = [dict(line) for line in tables.funnel]
         more_users = None if tables.users is None else tables.users["user_id"]
-        entries = make_entries(tables.events, more_users, require_click=require_click, funnel=funnel)
+        is_places = bool((tables.events["kind"] == "checkin").all())
+        tasks: tuple[Task, ...] = ("next_place",) if is_places else ("recommend", "search")
+        entries = make_entries(
+            tables.events, more_users, require_click=require_click, funnel=funnel, kind="checkin" if is_places else "feed"
+        )
         split_E, params = assign_splits(
             entries.user_E, entries.time_E, entries.has_click_E, entries.given_split_E,
-            split=split, clock=tables.clock, valid_ms=valid_ms, test_ms=test_ms,
+            split=split, clock=tables.clock, valid_ms=valid_ms, test_ms=test_ms, valid=valid,
         )  # fmt: skip
         if bar:
             bar.advance()
@@ -88,11 +103,13 @@ def build_dataset(
         item_K = items.rows(entries.item_K, missing="pad")
         history = _history(entries, item_K, wording)
         counts, candidates = save_cases(
-            beside / "cases", entries, split_E, item_K, wording.query_E, items, tables.candidates, funnel
+            beside / "cases", entries, split_E, item_K, wording.query_E, items, tables.candidates, funnel, tasks
         )
         if bar:
             bar.advance()
         save_history(history, beside / "history")
+        if is_places:
+            save_places(make_places(tables, entries, items), beside / "places")
         save_catalogue(catalogue, beside / "catalogue")
         save_train_events(_train_events(entries, split_E, item_K), beside / "train_events")
         for name, vocab in (("users", entries.users), ("items", items), ("words", wording.words)):

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from corsar.batch import TASKS, Ragged
+from corsar.batch import Ragged, Task
 from corsar.data.candidates import match_candidates
 from corsar.data.entries import Entries
 from corsar.data.store import SPLITS, save_array, save_ragged
@@ -70,6 +70,7 @@ def save_cases(
     items: Vocab,
     candidates: pl.DataFrame | None,
     funnel: list[dict[str, Any]],
+    tasks: tuple[Task, ...],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the cases of each split and task; what comes back are their counts, and number and hash of given candidates."""
     entry_K = entries.entry_K
@@ -107,7 +108,7 @@ def save_cases(
     for number, split in enumerate(SPLITS):
         in_split_K = split_K == number
         counts[split] = {}
-        for task in TASKS:
+        for task in tasks:
             of_task_K = in_split_K & (is_search_K == (task == "search"))
             keep_K = of_task_K & known_K
             where = folder / f"{split}_{task}"

@@ -6,7 +6,7 @@ Legend: E entries (feed events and searches, sorted by user, time, place in the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -28,6 +28,7 @@ class Entries:
     is_search_E: np.ndarray[Any, np.dtype[np.bool_]]
     has_click_E: Rows
     given_split_E: Rows | None
+    offset_E: pl.Series  # minutes from UTC of the local clock, null where unknown
     query_E: pl.Series  # String, null for feed events
     session_E: pl.Series
     entry_K: Rows  # the entry of each click; clicks of a search are in time order
@@ -50,13 +51,19 @@ def _same(rows: pl.DataFrame, column: str, remedy: str) -> None:
 
 
 def make_entries(
-    events: pl.DataFrame, more_users: pl.Series | None, *, require_click: bool, funnel: list[dict[str, Any]]
+    events: pl.DataFrame,
+    more_users: pl.Series | None,
+    *,
+    require_click: bool,
+    funnel: list[dict[str, Any]],
+    kind: Literal["feed", "checkin"] = "feed",
 ) -> Entries:
     """Entries and clicks of the canonical events; rows that are neither are counted in `funnel`.
 
     Args:
         more_users: users that may have no event (the users table).
         require_click: drop searches without a click.
+        kind: of the entries that are no searches.
     """
 
     def reject(rows: int, reason: str, stage: str = "rejected") -> None:
@@ -67,9 +74,9 @@ def make_entries(
         events = events.with_columns(split=pl.lit(None, pl.String))
     events = events.with_row_index("order").with_columns(pl.col("order").cast(pl.Int64))
     clicked, has_item = pl.col("label") == 1, pl.col("item_id").is_not_null()
-    feed = events.filter(pl.col("kind") == "feed")
-    reject(events.filter(~pl.col("kind").is_in(["feed", "search"])).height, "neither feed nor search")
-    reject(feed.filter(~clicked).height, "feed event shown only (label 0)")
+    feed = events.filter(pl.col("kind") == kind)
+    reject(events.filter(~pl.col("kind").is_in([kind, "search"])).height, f"neither {kind} nor search")
+    reject(feed.filter(~clicked).height, f"{kind} event shown only (label 0)")
     feed = feed.filter(clicked & has_item)
 
     rows = _search_rows(events)
@@ -90,6 +97,7 @@ def make_entries(
             pl.col("query").drop_nulls().first(),
             pl.col("session_id").first(),
             pl.col("split").drop_nulls().first(),
+            pl.col("utc_offset_min").first(),
         )
         .join(ends, on="search", how="left")
         .with_columns(has_click=pl.col("latest").is_not_null(), is_search=True, latest=pl.coalesce("latest", "time_ms"))
@@ -99,6 +107,7 @@ def make_entries(
         searches = searches.filter("has_click")
 
     columns = ["user_id", "time_ms", "latest", "order", "is_search", "has_click", "query", "session_id", "split"]
+    columns.append("utc_offset_min")
     feed_entries = feed.with_columns(latest="time_ms", is_search=False, has_click=True, query=pl.lit(None, pl.String)).select(
         *columns, search=pl.lit(None, pl.Int64), item_id="item_id"
     )
@@ -126,6 +135,7 @@ def make_entries(
         is_search_E=entries["is_search"].to_numpy(),
         has_click_E=entries["has_click"].cast(pl.Int64).to_numpy(),
         given_split_E=given.replace_strict(SPLIT_ROWS, return_dtype=pl.Int64).to_numpy() if known else None,
+        offset_E=entries["utc_offset_min"],
         query_E=entries["query"],
         session_E=entries["session_id"],
         entry_K=all_clicks["entry"].to_numpy(),

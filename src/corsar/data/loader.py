@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, SearchRecommendBatch, Task
+from corsar.batch import Catalogue, Ragged, SearchRecommendBatch, Task
 from corsar.config import DataSection, TrainSection
 from corsar.data.negatives import Negatives
 from corsar.data.store import Cases, Dataset
 from corsar.errors import DataError
-from corsar.windows import History, make_batch
+from corsar.places import Places, hour_of_week
+from corsar.windows import History, make_batch, make_place_batch
 
 
 def seed_of(*parts: int | str) -> int:
@@ -42,7 +43,15 @@ def _batch(
     candidates_BC: Tensor,
     data: DataSection,
     align: tuple[Tensor, Tensor] | None = None,
+    places: Places | None = None,
+    drawn_N: Tensor | None = None,
 ) -> SearchRecommendBatch:
+    if places is not None:
+        hour_B = _target_hours(history, places, cases) if data.target_time else None
+        return make_place_batch(
+            history, places, catalogue, cases.user_N, cases.feed_end_N, candidates_BC, hour_B,
+            length=data.feed_len, drawn_N=drawn_N,
+        )  # fmt: skip
     feed_end_B, search_end_B = _own_ends(data, history, cases)
     return make_batch(
         cases.task,
@@ -60,6 +69,11 @@ def _batch(
     )
 
 
+def _target_hours(history: History, places: Places, cases: Cases) -> Tensor:
+    """Local hour of the week of each target, by its own clock: it is the first entry that is no history."""
+    return hour_of_week(cases.time_N, places.offsets_min[cases.feed_end_N])
+
+
 class TrainLoader:
     """Joint training steps over the tasks; all arrays lie on the device, and a step is cut from them there."""
 
@@ -69,12 +83,14 @@ class TrainLoader:
         self._data, self._train, self._seed, self._device = data, train, seed, torch.device(device)
         self.history = dataset.history.to(device)
         self.catalogue = dataset.catalogue.to(device)
+        self.places = dataset.places.to(device) if "next_place" in train.tasks and "next_place" in dataset.tasks else None
         num_items = self.catalogue.num_items
         if num_items < 2:
             raise DataError(f"the dataset has {num_items} items; training needs two or more, so bring more events")
         self._num_train_queries = int(dataset.manifest["counts"]["train_queries"])
         events = dataset.train_events().to(device)
-        self._negatives = Negatives.of(events.user_E, events.item_E, len(dataset.users), num_items)
+        had = 0 if self.places else len(events.user_E)  # a place that a person knows may be a negative
+        self._negatives = Negatives.of(events.user_E[:had], events.item_E[:had], len(dataset.users), num_items)
         self._cases: dict[Task, Cases] = {}
         self._strangers: dict[Task, bool] = {}  # has a case a session mate that is not in the user's training part?
         self._orders: dict[Task, tuple[int, Tensor]] = {}
@@ -91,10 +107,23 @@ class TrainLoader:
         self.steps_per_epoch = -(-self.num_cases[train.tasks[0]] // train.batch_size)
 
     def _has_strangers(self, cases: Cases) -> bool:
+        if cases.task == "next_place":
+            return True
         together = cases.take(cases.group_N > 0)
         mates = together.mates
         user = torch.repeat_interleave(together.user_N, mates.lengths)
         return bool((~self._negatives.has(user, mates.values)).any())
+
+    def _forbidden(self, cases: Cases) -> Ragged:
+        """What may be no negative of each case: session mates, and the target of next_place."""
+        mates = cases.mates
+        if self.places is None:
+            return mates
+        own = torch.arange(len(cases), device=self._device)
+        owner = torch.cat([own, torch.repeat_interleave(mates.lengths)])
+        order = owner.argsort(stable=True)
+        values = torch.cat([cases.item_N, mates.values])[order]
+        return Ragged(values, torch.nn.functional.pad((mates.lengths + 1).cumsum(0), (1, 0)))
 
     def _rows(self, task: Task, epoch: int, step: int) -> Tensor:
         """Case numbers of a step: the epoch's permutation, cut into equal parts, one a step."""
@@ -114,6 +143,14 @@ class TrainLoader:
         shape = (self._train.align_negatives,)
         items, queries = (torch.randint(1, high + 1, shape, generator=generator).to(self._device) for high in highest)
         return items, queries
+
+    def _drawn(self, task: Task, epoch: int, step: int) -> Tensor | None:
+        """Distinct places that a step tells its targets from; None for the whole catalogue, where that is no larger."""
+        num_items, num = self.catalogue.num_items, self._train.drawn_places
+        if self.places is None or num_items <= num:
+            return None
+        generator = torch.Generator().manual_seed(seed_of(self._seed, "places", task, epoch, step))
+        return torch.randperm(num_items, generator=generator)[:num].to(self._device) + 1
 
     def step(self, epoch: int, step: int) -> dict[Task, SearchRecommendBatch]:
         """The batches of one joint step; column 0 of the candidates is the target.
@@ -135,11 +172,12 @@ class TrainLoader:
                 chosen.item_N,
                 self._train.num_negatives,
                 seed_of(self._seed, "negatives", task, drawn_in),
-                chosen.mates if self._strangers[task] else None,
+                self._forbidden(chosen) if self._strangers[task] else None,
             )
             candidates_BC = torch.cat([chosen.item_N[:, None], negatives_BN], 1)
             align = self._align(task, epoch, step)
-            batches[task] = _batch(self.history, self.catalogue, chosen, candidates_BC, self._data, align)
+            drawn_N = self._drawn(task, epoch, step)
+            batches[task] = _batch(self.history, self.catalogue, chosen, candidates_BC, self._data, align, self.places, drawn_N)
         return batches
 
 
@@ -157,6 +195,7 @@ def case_batches(
         candidates_NC: item rows, the target in column 0; None = the whole catalogue, [target, all other items].
     """
     history, catalogue, cases = dataset.history.to(device), dataset.catalogue.to(device), cases.to(device)
+    places = dataset.places.to(device) if cases.task == "next_place" else None
     others = torch.arange(1, catalogue.num_items, device=torch.device(device))
     for start in range(0, len(cases), batch_size):
         rows = torch.arange(start, min(start + batch_size, len(cases)), device=others.device)
@@ -166,4 +205,4 @@ def case_batches(
             candidates_BC = torch.cat([target_B1, others + (others >= target_B1)], 1)
         else:
             candidates_BC = candidates_NC[start : start + batch_size].to(device)
-        yield _batch(history, catalogue, chosen, candidates_BC, data)
+        yield _batch(history, catalogue, chosen, candidates_BC, data, places=places)

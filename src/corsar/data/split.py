@@ -18,7 +18,7 @@ RULES: dict[str, str] = {
 }
 
 
-def _by_position(user_E: Rows, has_click_E: Rows, split: str) -> Rows:
+def _by_position(user_E: Rows, has_click_E: Rows, split: str, valid: bool) -> Rows:
     """Splits by the number of clicked entries that still follow; entries without a click go with the next earlier one."""
     if not len(user_E):
         return np.zeros(0, dtype=np.int64)
@@ -30,6 +30,8 @@ def _by_position(user_E: Rows, has_click_E: Rows, split: str) -> Rows:
         num_held_U = np.minimum(num_U, 2)
     else:
         num_test_U, num_held_U = num_U * 2 // 10, num_U * 3 // 10
+    if not valid:
+        num_held_U = num_test_U
     is_test_E = place_E > (num_U - num_test_U)[user_E]
     is_held_E = place_E > (num_U - num_held_U)[user_E]
     split_E: Rows = is_held_E.astype(np.int64) + is_test_E
@@ -46,6 +48,7 @@ def assign_splits(
     clock: str,
     valid_ms: int | None,
     test_ms: int | None,
+    valid: bool = True,
 ) -> tuple[Rows, dict[str, Any]]:
     """Split of each entry (0 train, 1 valid, 2 test), and the parameters to be written into the manifest.
 
@@ -53,12 +56,15 @@ def assign_splits(
         user_E: user of each entry; entries are sorted by user, then time, then place in the file.
         given_E: the split that the events carry, for `given`.
         valid_ms, test_ms: lengths of the held-out spans at the end of the log, for `time`.
+        valid: whether `leave_last` and `last_fraction` hold out a valid part; else all before the test part is train.
     """
     if split not in RULES:
         raise DataError(f"unknown split '{split}'; choose one of {', '.join(RULES)}")
     params: dict[str, Any] = {"name": split, "rule": RULES[split]}
     if split != "time" and (valid_ms is not None or test_ms is not None):
         raise DataError(f"split '{split}' takes no held-out days; leave them out, or choose the split 'time'")
+    if not valid and split in ("given", "time"):
+        raise DataError(f"split '{split}' says itself what is valid; leave that out of it, or choose 'leave_last'")
     if split == "given":
         if given_E is None:
             raise DataError("split 'given' needs a column 'split' in the events; add it or choose the split 'leave_last'")
@@ -82,7 +88,8 @@ def assign_splits(
         params |= {"valid_ms": valid_ms or 0, "test_ms": test_ms}
         params |= {"valid_from_ms": valid_from, "test_from_ms": test_from}
     else:
-        split_E = _by_position(user_E, has_click_E, split)
+        split_E = _by_position(user_E, has_click_E, split, valid)
+        params |= {} if valid else {"valid": False}
     if len(split_E) and not (split_E == 0).any():
         raise DataError(f"split '{split}' leaves nothing to train on; hold out less, or bring more events")
     return split_E, params

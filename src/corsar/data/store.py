@@ -17,13 +17,14 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, OnDevice, Ragged, Sizes, Task, TrainEvents
 from corsar.errors import DataError, writing
+from corsar.places import Places
 from corsar.vocab import Rows, Vocab
 from corsar.windows import History
 
 FORMAT = 1
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-Flat = TypeVar("Flat", History, Catalogue, TrainEvents, Ragged)
+Flat = TypeVar("Flat", History, Catalogue, TrainEvents, Ragged, Places)
 
 
 def _save(tables: Any, folder: Path) -> None:
@@ -84,6 +85,16 @@ def open_catalogue(folder: Path) -> Catalogue:
 def save_train_events(events: TrainEvents, folder: Path) -> None:
     """Write the training sequence as `.npy` files."""
     _save(events, folder)
+
+
+def save_places(places: Places, folder: Path) -> None:
+    """Write where places are, and the clocks of check-ins, as `.npy` files."""
+    _save(places, folder)
+
+
+def open_places(folder: Path) -> Places:
+    """The places stored in `folder`, memory-mapped."""
+    return _open(Places, folder)
 
 
 def open_ragged(folder: Path) -> Ragged:
@@ -182,6 +193,16 @@ class Dataset:
     def history(self) -> History:
         """All events, once, per user and kind in time order; a case's ends say how far it may look."""
         return open_history(self._whole("history"))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What its cases ask for: recommend and search, or next_place."""
+        return tuple(self.manifest["counts"]["cases"]["train"])
+
+    @cached_property
+    def places(self) -> Places:
+        """Where places are, and the clocks of all check-ins; a dataset of check-ins alone has it."""
+        return open_places(self._whole("places"))
 
     @cached_property
     def seen(self) -> Ragged:

@@ -105,11 +105,14 @@ def stored_sample(dataset: Dataset, cases: Cases, num: int) -> Tensor:
 def draw_candidates(dataset: Dataset, cases: Cases, num: int, draw: np.random.Generator) -> Rows:
     """Distinct items, uniform over those that are free for each case, [cases, num]; 0 pads where too few are free.
 
-    Not free are the target, the items clicked together with it, and all that the user ever had in the training part.
+    Not free are the target, the items clicked together with it, and all that the user ever had in the training part; of
+    places a person returns to, the last are free.
     """
     events, mates = dataset.train_events(), cases.mates
     width = dataset.catalogue.num_items + 1
     pairs = np.unique(events.user_E.numpy() * width + events.item_E.numpy())
+    if cases.task == "next_place":
+        pairs = pairs[:0]
     parts = [np.zeros((0, num), dtype=np.int64)]
     for start in range(0, len(cases), CASES_AT_ONCE):
         rows = torch.arange(start, min(start + CASES_AT_ONCE, len(cases)))

@@ -14,7 +14,7 @@ from corsar.evaluate.compare import Difference, differences, main_metric, tasks_
 from corsar.evaluate.gather import Evaluated
 from corsar.evaluate.html import details, esc, figure, frame, table
 from corsar.evaluate.report import main_metrics, sentences, write_text
-from corsar.evaluate.segments import SEGMENTS
+from corsar.evaluate.segments import PLACE_SEGMENTS, SEGMENTS
 
 NONE = "–"
 DIFFERENCES = (
@@ -49,7 +49,7 @@ def write_page(parts: Sequence[Part], out: Path, *, title: str, metric: str | No
     """
     if out.is_dir():
         raise ConfigError(f"{out} is a directory; name a file in it, as in --out {out / 'report.html'}")
-    library, plots, body = _plotly(), dict[str, Any](), []
+    library, plots, body = plotly_library(), dict[str, Any](), []
     if len(parts) > 1:
         links = "".join(f'<li><a href="#part{at}">{esc(part.title)}</a></li>' for at, part in enumerate(parts))
         body.append(f"<nav><ul>{links}</ul></nav>")
@@ -62,7 +62,8 @@ def write_page(parts: Sequence[Part], out: Path, *, title: str, metric: str | No
     return out
 
 
-def _plotly() -> str:
+def plotly_library() -> str:
+    """The text of plotly.js; ConfigError where plotly is not installed."""
     try:
         from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
     except ImportError as error:
@@ -152,8 +153,9 @@ def _segments(runs: Sequence[Evaluated], task: str, metric: str, prefix: str, pl
     here, name = [run for run in runs if task in run.tasks], f"{prefix}segments-{task}"
     plots[name] = figures.segments(runs, task, metric)
     told = [run.report["segments"][task] for run in here]
+    meanings = PLACE_SEGMENTS if task == "next_place" else SEGMENTS
     rows = [
-        [segment.replace("_", " "), SEGMENTS.get(segment, ""), f"{one['cases']:,}", f"{one['users']:,}"]
+        [segment.replace("_", " "), meanings.get(segment, ""), f"{one['cases']:,}", f"{one['users']:,}"]
         + [with_interval(of_run[segment]["metrics"].get(metric)) for of_run in told]
         for segment, one in told[0].items()
     ]

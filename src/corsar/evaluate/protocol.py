@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from corsar.batch import TASKS, Task
+from corsar.batch import Task
 from corsar.config import Config, EvaluateSection
 from corsar.data.store import Dataset
 from corsar.errors import DataError
@@ -53,14 +53,14 @@ def evaluate(
     start = time.perf_counter()
     changed = {"split": split, "max_cases": max_cases}
     rules = config.evaluate.model_copy(update={name: value for name, value in changed.items() if value is not None})
-    chosen = {task: choose(dataset, task, rules) for task in TASKS}
-    tasks = [task for task in _tasks(model, config) if len(chosen[task].cases)]
+    chosen = {task: choose(dataset, task, rules) for task in dataset.tasks}
+    tasks = [task for task in _tasks(model, dataset, config) if len(chosen[task].cases)]
     if not tasks:
         raise DataError(
             f"the dataset has no case in {rules.split} (subset {rules.subset}) that this model knows; choose another"
             " evaluate.split or evaluate.subset, or prepare the dataset with another split"
         )
-    protocol = _protocol(dataset, rules, chosen)
+    protocol = _protocol(dataset, rules, chosen, config.data.target_time)
     metrics: dict[str, Figures] = {}
     segments: dict[str, dict[str, Any]] = {}
     cases_total = sum(len(chosen[task].cases) for task in tasks)
@@ -108,12 +108,12 @@ def validation_score(model: Model, dataset: Dataset, config: Config) -> float:
     """
     train, scores = config.train, []
     both = config.data.require_both_histories or config.evaluate.subset == "both_histories"
-    for task in _tasks(model, config):
+    for task in _tasks(model, dataset, config):
         given = dataset.cases("valid", task).negatives_NC is not None
         rules = config.evaluate.model_copy(
             update={
                 "split": "valid",
-                "candidates": "given" if given else f"sampled:{train.valid_negatives}",
+                "candidates": "given" if given else _sampled(task, train.valid_negatives),
                 "max_cases": train.valid_cases,
                 "subset": "both_histories" if both else "all",
                 "exclude_seen": False,
@@ -128,8 +128,13 @@ def validation_score(model: Model, dataset: Dataset, config: Config) -> float:
     return sum(scores) / len(scores)
 
 
-def _tasks(model: Model, config: Config) -> list[Task]:
-    return [task for task in TASKS if task in model.tasks and task in config.train.tasks]
+def _tasks(model: Model, dataset: Dataset, config: Config) -> list[Task]:
+    return [task for task in dataset.tasks if task in model.tasks and task in config.train.tasks]
+
+
+def _sampled(task: Task, num: int) -> str:
+    """Candidates to choose an epoch by: a place that a person knows beats any sample of places, so there it is all of them."""
+    return "full" if task == "next_place" else f"sampled:{num}"
 
 
 def _ranked(
@@ -154,8 +159,8 @@ def _table(task: Task, chosen: Chosen, ranked: Ranked) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=PLACES)
 
 
-def _protocol(dataset: Dataset, rules: EvaluateSection, chosen: dict[Task, Chosen]) -> dict[str, Any]:
-    return {
+def _protocol(dataset: Dataset, rules: EvaluateSection, chosen: dict[Task, Chosen], target_time: bool) -> dict[str, Any]:
+    told = {
         "data": dataset.manifest["data_hash"],
         "split": rules.split,
         "ties": rules.ties,
@@ -166,6 +171,7 @@ def _protocol(dataset: Dataset, rules: EvaluateSection, chosen: dict[Task, Chose
         "labels": LABELS,
         "tasks": {task: part.told for task, part in chosen.items()},
     }
+    return told | ({"target_time": target_time} if "next_place" in chosen else {})
 
 
 def fingerprint(protocol: dict[str, Any]) -> str:

@@ -143,7 +143,8 @@ def table_rows(reports: Sequence[Report | Result], metrics: Sequence[str] | None
     told = [report.told() if isinstance(report, Result) else report for report in reports]
     check_same(told)
     tasks = list(dict.fromkeys(task for report in told for task in report["metrics"]))
-    names = metrics or main_metrics([name for report in told for task in tasks for name in report["metrics"].get(task, {})])
+    there = [name for report in told for task in tasks for name in report["metrics"].get(task, {})]
+    names = metrics or (place_metrics(there) if tasks == ["next_place"] else main_metrics(there))
     return [
         {
             "task": task,
@@ -170,6 +171,11 @@ def main_metrics(names: Sequence[str]) -> list[str]:
     """HR at the first and last k, NDCG at the last k, and MRR: what a table shows unless more is asked for."""
     ks = sorted({int(name.partition("@")[2]) for name in names if "@" in name})
     return [*(f"HR@{k}" for k in dict.fromkeys([*ks[:1], *ks[-1:]])), *(f"NDCG@{k}" for k in ks[-1:]), "MRR"]
+
+
+def place_metrics(names: Sequence[str]) -> list[str]:
+    """What a table of next places shows: HR at each k (which papers on places call Acc), and MRR."""
+    return [*dict.fromkeys(name for name in names if name.startswith("HR@")), "MRR"]
 
 
 def _cell(figure: Mapping[str, float] | None) -> str:

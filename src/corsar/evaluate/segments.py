@@ -23,6 +23,13 @@ SEGMENTS: dict[str, str] = {
 }
 
 
+PLACE_SEGMENTS: dict[str, str] = {
+    "returns": "the target is in the person's history, however long ago",
+    "discoveries": "the target is not in the person's history",
+    **{name: SEGMENTS[name] for name in ("neither", "short_history", "long_history", "new_items")},
+}
+
+
 def segment_masks(cases: Cases, history: History, events: TrainEvents) -> dict[str, Bools]:
     """Which cases belong to each segment; segments may overlap."""
     feeds = (cases.feed_end_N - history.feed_offsets[cases.user_N]).numpy()
@@ -38,4 +45,18 @@ def segment_masks(cases: Cases, history: History, events: TrainEvents) -> dict[s
         "long_history": total > LONG,
         "new_items": ~known,
     }
-    return {name: np.asarray(masks[name], dtype=bool) for name in SEGMENTS}
+    if cases.task == "next_place":
+        masks["returns"] = is_return(cases, history)
+        masks["discoveries"] = ~masks["returns"]
+    names = PLACE_SEGMENTS if cases.task == "next_place" else SEGMENTS
+    return {name: np.asarray(masks[name], dtype=bool) for name in names}
+
+
+def is_return(cases: Cases, history: History) -> Bools:
+    """Whether the person was at the target before: its first visit lies before the end of the history."""
+    user = np.repeat(np.arange(len(history.feed_offsets) - 1), history.feed_offsets.diff().numpy())
+    width = int(max(history.feed_items.max(), cases.item_N.max())) + 1 if len(cases) else 1
+    keys, first = np.unique(user * width + history.feed_items.numpy(), return_index=True)
+    wanted = cases.user_N.numpy() * width + cases.item_N.numpy()
+    at = np.searchsorted(keys, wanted).clip(max=max(0, len(keys) - 1))
+    return np.asarray((keys[at] == wanted) & (first[at] < cases.feed_end_N.numpy()))

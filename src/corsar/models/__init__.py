@@ -10,6 +10,7 @@ from corsar.errors import ConfigError
 
 if TYPE_CHECKING:
     from corsar.models.base import Model
+    from corsar.models.forecaster import Forecaster
 
 MODELS: dict[str, str] = {
     "unisar": "corsar.models.unisar:UniSARNet",
@@ -18,7 +19,26 @@ MODELS: dict[str, str] = {
     "covisit": "corsar.models.covisit:CoVisit",
     "bm25": "corsar.models.bm25:BM25",
     "blend": "corsar.models.blend:Blend",
+    "automtn": "corsar.models.automtn:AutoMTNNet",
+    "visits": "corsar.models.visits:Visits",
+    "markov": "corsar.models.markov:Markov",
+    "visits_markov": "corsar.models.visits_markov:VisitsMarkov",
+    "nearest": "corsar.models.nearest:NearestPlace",
 }
+
+
+FORECASTERS: dict[str, str] = {
+    "autoformer": "corsar.models.autoformer:AutoformerNet",
+    "nlinear": "corsar.models.nlinear:NLinearNet",
+    "seasonal_naive": "corsar.models.seasonal_naive:SeasonalNaiveNet",
+}
+
+
+def forecaster_class(name: str) -> type[Forecaster]:
+    """The class of the forecaster called `name`; KeyError where there is none."""
+    module, _, attribute = FORECASTERS[name].partition(":")
+    found: type[Forecaster] = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def model_class(name: str) -> type[Model]:

@@ -30,6 +30,7 @@ class Popularity(Model):
 
     config: Config
     trained = False
+    tasks = ("recommend", "search", "next_place")
     counts: Tensor
 
     def __init__(self, config: Config, sizes: Sizes) -> None:

@@ -53,6 +53,7 @@ class SASRecNet(Model):
         lag_factor: float = Field(1.0, gt=0)
 
     config: Config
+    tasks = ("recommend", "search", "next_place")
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)

@@ -8,8 +8,8 @@ m = max(1, int(factor · ln n)) lags are kept, their scores go through a softmax
 A row never reads another one, nor its padding.
 
 Cost
-    L log L a row and channel; the gradient is a few shifted sums, without an FFT. `causal=True`: squares of L, and `step` gives
-    one more event for the price of L.
+    L log L a row and channel; the gradient is a few shifted sums, without an FFT. `causal=True`: squares of L, and
+    `causal_step.step` gives one more event for the price of L.
 
 Shape suffixes: B rows, L query slots, S key slots, D channels (heads side by side), E channels of the values, M kept lags.
 """
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corsar.errors import ConfigError
-from corsar.nn.lags import ScoresAt, ShiftedSum, choose_lags, lag_scores, num_kept
+from corsar.nn.lags import choose_lags, lag_scores, lag_weights, most_kept, num_kept, scores_at, shifted_sum
 from corsar.nn.padding import Padding
 
 Which = Literal["exact", "paper_code"]
@@ -77,8 +77,6 @@ def auto_correlation(
             grow with the length and put all weight on lag 0.
         training: with `paper_code`, lags are those of the mean over the batch.
     """
-    if sharpness is not None and not options.causal:  # cosines: of unit sequences
-        q_BLD, k_BLD = (x / x.flatten(1).norm(dim=1).clamp(min=1e-8)[:, None, None] for x in (q_BLD, k_BLD))
     if options.causal:
         return _causal(q_BLD, k_BLD, v_BLE, options, sharpness)
     with torch.no_grad():
@@ -87,15 +85,26 @@ def auto_correlation(
             lag_BM = _paper_lags(score_BL, options.factor, training)
             is_kept_BM = torch.ones_like(lag_BM, dtype=torch.bool)
         else:
-            lag_BM, is_kept_BM = _exact_lags(score_BL, length_B, options)
-    scale = 1 / q_BLD.shape[2] if sharpness is None else sharpness
-    logit_BM = ScoresAt.apply(q_BLD, k_BLD, score_BL, lag_BM, length_B) * scale  # type: ignore[no-untyped-call]
-    weight_BM = logit_BM.masked_fill(~is_kept_BM, torch.finfo(logit_BM.dtype).min).softmax(1) * is_kept_BM
-    out_BLE = ShiftedSum.apply(v_BLE, weight_BM, lag_BM, length_B, options.direction == "back")  # type: ignore[no-untyped-call]
+            lag_BM, is_kept_BM = exact_lags(score_BL, length_B, options)
+    if sharpness is None:
+        scale: float | Tensor = 1 / q_BLD.shape[2]
+    else:
+        q_energy_B, k_energy_B = (torch.linalg.vector_norm(x, dim=(1, 2)).square() for x in (q_BLD, k_BLD))
+        scale = cosine_scale(q_energy_B, k_energy_B, sharpness)[:, None]
+    logit_BM = scores_at(q_BLD, k_BLD, score_BL, lag_BM, length_B) * scale
+    weight_BM = lag_weights(logit_BM, is_kept_BM)
+    out_BLE = shifted_sum(v_BLE, weight_BM, lag_BM, length_B, options.direction == "back")
     return out_BLE, Lags(lag_BM, weight_BM, score_BL * scale)
 
 
-def _exact_lags(score_BL: Tensor, length_B: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
+def cosine_scale(q_energy: Tensor, k_energy: Tensor, sharpness: Tensor) -> Tensor:
+    """What makes scores cosines times the sharpness, in the shape of the energies; 0 where there is no energy."""
+    energy = q_energy * k_energy
+    return sharpness / energy.masked_fill(energy < 1e-30, torch.inf).sqrt()
+
+
+def exact_lags(score_BL: Tensor, length_B: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
+    """The lags that each row keeps, and which of the M columns count, both [B, M]; None: all rows have L places."""
     rows, slots = score_BL.shape
     length_B = torch.full((rows,), slots, device=score_BL.device) if length_B is None else length_B
     lag_L = torch.arange(slots, device=score_BL.device)
@@ -104,7 +113,7 @@ def _exact_lags(score_BL: Tensor, length_B: Tensor | None, options: Options) -> 
     if not options.lag_zero:
         allowed_BL &= (lag_L > 0) | (length_B <= 1)[:, None]
         keep_B = keep_B.minimum((length_B - 1).clamp(min=1))
-    return choose_lags(score_BL, allowed_BL, keep_B)
+    return choose_lags(score_BL, allowed_BL, keep_B, most_kept(slots, options.factor))
 
 
 def _paper_lags(score_BL: Tensor, factor: float, training: bool) -> Tensor:
@@ -126,26 +135,15 @@ def _causal(q_BLD: Tensor, k_BLD: Tensor, v_BLE: Tensor, options: Options, sharp
     if sharpness is None:
         score_BLL = score_BLL / channels
     else:
-        energy_BL1 = (q_BLD.square().sum(2).cumsum(1) * k_BLD.square().sum(2).cumsum(1))[..., None]
-        score_BLL = score_BLL / energy_BL1.clamp(min=1e-16).sqrt() * sharpness
-    lag_NM, is_kept_NM = _causal_lags(score_BLL.detach(), is_past_LL, options)
-    lag_BLM, is_kept_BLM = (x.view(rows, slots, -1) for x in (lag_NM, is_kept_NM))
+        q_energy_BL, k_energy_BL = (x.square().sum(2).cumsum(1) for x in (q_BLD, k_BLD))
+        score_BLL = score_BLL * cosine_scale(q_energy_BL, k_energy_BL, sharpness)[..., None]
+    lag_NM, is_kept_NM = exact_lags(score_BLL.detach().reshape(-1, slots), (at_L + 1).repeat(rows), options)
+    lag_BLM, is_kept_BLM = (x.view(rows, slots, x.shape[1]) for x in (lag_NM, is_kept_NM))
     logit_BLM = score_BLL.gather(2, lag_BLM)
-    weight_BLM = logit_BLM.masked_fill(~is_kept_BLM, torch.finfo(logit_BLM.dtype).min).softmax(2) * is_kept_BLM
+    weight_BLM = lag_weights(logit_BLM, is_kept_BLM)
     read_BLM = (at_L[:, None] - lag_BLM).clamp(min=0)
     reads_BLL = torch.zeros_like(score_BLL).scatter_add(2, read_BLM, weight_BLM)
     return reads_BLL @ v_BLE, Lags(lag_BLM, weight_BLM, score_BLL)
-
-
-def _causal_lags(score_BLL: Tensor, is_past_LL: Tensor, options: Options) -> tuple[Tensor, Tensor]:
-    rows, slots, _ = score_BLL.shape
-    length_L = torch.arange(1, slots + 1, device=score_BLL.device)
-    allowed_LL, keep_L = is_past_LL, num_kept(length_L, options.factor)
-    if not options.lag_zero:
-        allowed_LL = allowed_LL & ((length_L > 1) | (length_L[:, None] <= 1))
-        keep_L = keep_L.minimum((length_L - 1).clamp(min=1))
-    allowed_NL = allowed_LL.expand(rows, -1, -1).reshape(-1, slots)
-    return choose_lags(score_BLL.reshape(-1, slots), allowed_NL, keep_L.repeat(rows))
 
 
 class AutoCorrelation(nn.Module):

@@ -49,6 +49,8 @@ class FourierFilter(nn.Module):
         slots, max_len = x_BLD.shape[1], len(self.kernel)
         if slots > max_len:
             raise ConfigError(f"{slots} slots and a filter of {max_len}; set max_len to the longest row")
+        if x_BLD.numel() == 0:
+            return x_BLD
         padding = Padding(slots, lengths, is_real)
         front_BLD = padding.to_front(x_BLD)
         with torch.autocast(x_BLD.device.type, enabled=False):

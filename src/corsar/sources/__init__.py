@@ -10,6 +10,7 @@ from corsar.errors import DataError
 SOURCES: dict[str, str] = {
     "tables": "corsar.sources.tables",
     "kuaisar": "corsar.sources.kuaisar",
+    "foursquare": "corsar.sources.foursquare",
     "simulate": "corsar.sources.simulate",
 }
 

@@ -33,6 +33,7 @@ from corsar.train.board import Board, summary_writer
 from corsar.train.checkpoint import has_checkpoint, load_checkpoint, read_state, save_checkpoint
 from corsar.train.machine import crowded, find_device, fixed_threads, interrupt, keep_memory
 from corsar.train.optim import Plateau, build_optimizer, set_learning_rate
+from corsar.train.places import place_settings
 from corsar.train.processes import Processes
 from corsar.train.run_dir import Log, check_run_dir, check_same_run, write_config
 from corsar.train.warm import warm_start
@@ -110,6 +111,7 @@ def train(
 
 def fresh_model(config: Config, dataset: Dataset) -> tuple[Model, Config]:
     """A model as it is before the first step, on the CPU, and the settings with every key of it; seeds torch's generator."""
+    config = place_settings(config, dataset)
     torch.manual_seed(seed_of(config.run.seed, "initialisation"))
     model = build_model(config, dataset.sizes(config.data.feed_len, config.data.search_len))
     if model.trained:

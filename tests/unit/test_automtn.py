@@ -1,0 +1,139 @@
+"""AutoMTN and its return head: losses, what a distance does, sampled catalogues, presets."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).parent))
+from place_kit import make_city, settings
+
+from corsar.config import load_config
+from corsar.data.loader import TrainLoader
+from corsar.data.store import Dataset, open_dataset
+from corsar.geo import distance_km
+from corsar.models.automtn import AutoMTNNet
+from corsar.models.returns import is_new
+from corsar.places import PlaceBatch
+from corsar.train.loop import fresh_model
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(make_city(tmp_path_factory.mktemp("city") / "dataset"))
+
+
+def net(dataset: Dataset, **told: str) -> tuple[AutoMTNNet, TrainLoader]:
+    keys = {"model__name": "automtn", "model__dim": "8", "model__history_len": "9", **told}
+    model, config = fresh_model(settings(dataset.path, **keys), dataset)
+    assert isinstance(model, AutoMTNNet)
+    return model.eval(), TrainLoader(dataset, config.data, config.train, 0)
+
+
+def step(loader: TrainLoader, number: int = 0) -> PlaceBatch:
+    batch = loader.step(number, 0)["next_place"]
+    assert isinstance(batch, PlaceBatch)
+    return batch
+
+
+def whole(batch: PlaceBatch, num_items: int) -> PlaceBatch:
+    return dataclasses.replace(batch, candidates_BC=torch.arange(1, num_items + 1).expand(len(batch), -1))
+
+
+@pytest.mark.parametrize("predictor", ["code", "text"])
+@pytest.mark.parametrize("head", ["true", "false"])
+def test_automtn_loss_is_the_cross_entropy_of_its_scores(dataset: Dataset, predictor: str, head: str) -> None:
+    model, loader = net(dataset, model__predictor=predictor, model__return_head=head)
+    batch = step(loader)
+    logits = model.score(whole(batch, loader.catalogue.num_items))
+    expected = F.cross_entropy(logits, batch.candidates_BC[:, 0] - 1)
+    torch.testing.assert_close(model.loss(batch)["place"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["true", "false"])
+def test_automtn_loss_over_drawn_places_is_right_in_the_mean(dataset: Dataset, head: str) -> None:
+    model, loader = net(dataset, model__return_head=head, train__drawn_places="6")
+    batch, num_items = step(loader), loader.catalogue.num_items
+    target_B = batch.candidates_BC[:, 0]
+    rows_R, at, extra_R = model._catalogue(batch, target_B)
+    assert torch.equal(rows_R[at[target_B]], target_B)
+    full = dataclasses.replace(batch, drawn_N=None)
+    logits = model.place_logits(model.encode(batch), model.places.value.weight[1:], batch.points_I3[1:])
+    if head == "false":
+        sampled = (logits[:, rows_R[1:] - 1] + extra_R[1:]).logsumexp(1) - logits.gather(1, target_B[:, None] - 1)[:, 0]
+        torch.testing.assert_close(model.loss(batch)["place"], sampled.mean())
+    assert model.loss(batch)["place"] != model.loss(full)["place"]
+    sums = []
+    for number in range(600):
+        drawn = torch.randperm(num_items, generator=torch.Generator().manual_seed(number))[:6] + 1
+        rows_R, _, extra_R = model._catalogue(dataclasses.replace(batch, drawn_N=drawn).take(torch.tensor([3])), target_B[3:4])
+        sums.append((logits[3, rows_R[1:] - 1] + extra_R[1:]).exp().sum())
+    found = torch.stack(sums)
+    assert abs(found.mean() - logits[3].exp().sum()) < 4 * found.std() / len(sums) ** 0.5
+
+
+@pytest.mark.parametrize("predictor", ["code", "text"])
+def test_automtn_nearness_falls_with_distance(dataset: Dataset, predictor: str) -> None:
+    model, loader = net(dataset, model__predictor=predictor)
+    window = model.encode(step(loader))
+    near = model.nearness(window, torch.tensor([[[0.0, 1.0, 10.0, 100.0]]]))[0, 0]
+    assert (near.diff() < 0).all()
+
+
+def test_automtn_predictors_are_as_written_down(dataset: Dataset) -> None:
+    batch = step(net(dataset)[1])
+    for predictor in ("code", "text"):
+        model, loader = net(dataset, model__predictor=predictor, model__return_head="false")
+        window = model.encode(batch)
+        scores = model.score(whole(batch, loader.catalogue.num_items))
+        for row, place in ((0, 3), (5, 7)):
+            real = window.is_real_BL[row]
+            h, e = window.place_BLD[row][real], model.places.value.weight[place]
+            km = distance_km(window.points_BL3[row][real], batch.points_I3[place])
+            km = torch.where(window.places_BL[row][real] > 0, km, 0)
+            if predictor == "code":
+                assert model.mix is not None
+                weights = model.mix.weight[0, -int(real.sum()) :]
+                expected = (weights * (h @ e) * torch.exp(-km / model.config.scale_km)).sum() + model.mix.bias[0]
+            else:
+                slope, scale = F.softplus(model.decay)  # type: ignore[arg-type]
+                share = (h @ e - slope * torch.log1p(km / (scale * model.config.scale_km))).softmax(0)
+                expected = (share * (h @ e)).sum()
+            torch.testing.assert_close(scores[row, place - 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_automtn_return_head_is_the_mixture_as_written_down(dataset: Dataset) -> None:
+    model, loader = net(dataset)
+    batch = step(loader)
+    head = model.returns
+    assert head is not None
+    torch.nn.init.normal_(head.bias.weight)
+    plain = type(model)(model.config.model_copy(update={"return_head": False}), model.sizes).eval()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("returns.")})
+    every = whole(batch, loader.catalogue.num_items)
+    found, discovered, weights = model.score(every), plain.score(every), head.weigh(batch)
+    for row in range(len(batch)):
+        mass = (discovered[row] + head.bias.weight[1:, 0]).exp()
+        for at in range(int(batch.feed_is_real_BF[row].sum())):
+            mass[batch.feed_items_BF[row, at] - 1] += weights[row, at].exp()
+        torch.testing.assert_close(found[row], mass.log(), rtol=1e-4, atol=1e-4)
+
+
+def test_automtn_new_places_are_found_row_by_row() -> None:
+    places = torch.tensor([[3, 5, 3, 0], [2, 2, 2, 4], [0, 0, 0, 0]])
+    real = torch.tensor([[True, True, True, False], [True] * 4, [False] * 4])
+    assert is_new(places, real).tolist() == [[True, True, False, False], [True, False, False, True], [False] * 4]
+
+
+def test_automtn_paper_preset_is_explicit_keys() -> None:
+    config = load_config(None, {"preset": "paper", "model.name": "automtn"})
+    assert config.model == {
+        "name": "automtn", "lags": "paper_short", "lengths": "fixed", "distance": "batch_range", "residual": False,
+        "return_head": False,
+    }  # fmt: skip
+    assert not config.data.require_both_histories
+    assert config.evaluate.ties == "expected"
+    assert load_config(None, {"preset": "paper", "model.name": "automtn", "model.residual": "true"}).model["residual"]
