@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corsar.errors import ConfigError
-from corsar.nn.lags import choose_lags, lag_scores, lag_weights, most_kept, num_kept, scores_at, shifted_sum
+from corsar.nn.lags import by_norms, choose_lags, lag_scores, lag_weights, most_kept, num_kept, scores_at, shifted_sum
 from corsar.nn.padding import Padding
 
 Which = Literal["exact", "paper_code"]
@@ -79,19 +79,19 @@ def auto_correlation(
     """
     if options.causal:
         return _causal(q_BLD, k_BLD, v_BLE, options, sharpness)
+    energy_2B = None
     with torch.no_grad():
         score_BL = lag_scores(q_BLD, k_BLD, length_B)
+        if sharpness is not None:
+            energy_2B = torch.stack([torch.linalg.vector_norm(x, dim=(1, 2)).square() for x in (q_BLD, k_BLD)])
+            score_BL = score_BL * by_norms(*energy_2B)[:, None]
         if options.lags == "paper_code":
             lag_BM = _paper_lags(score_BL, options.factor, training)
             is_kept_BM = torch.ones_like(lag_BM, dtype=torch.bool)
         else:
             lag_BM, is_kept_BM = exact_lags(score_BL, length_B, options)
-    if sharpness is None:
-        scale: float | Tensor = 1 / q_BLD.shape[2]
-    else:
-        q_energy_B, k_energy_B = (torch.linalg.vector_norm(x, dim=(1, 2)).square() for x in (q_BLD, k_BLD))
-        scale = cosine_scale(q_energy_B, k_energy_B, sharpness)[:, None]
-    logit_BM = scores_at(q_BLD, k_BLD, score_BL, lag_BM, length_B) * scale
+    scale = 1 / q_BLD.shape[2] if sharpness is None else sharpness
+    logit_BM = scores_at(q_BLD, k_BLD, score_BL, lag_BM, length_B, energy_2B) * scale
     weight_BM = lag_weights(logit_BM, is_kept_BM)
     out_BLE = shifted_sum(v_BLE, weight_BM, lag_BM, length_B, options.direction == "back")
     return out_BLE, Lags(lag_BM, weight_BM, score_BL * scale)
@@ -99,8 +99,7 @@ def auto_correlation(
 
 def cosine_scale(q_energy: Tensor, k_energy: Tensor, sharpness: Tensor) -> Tensor:
     """What makes scores cosines times the sharpness, in the shape of the energies; 0 where there is no energy."""
-    energy = q_energy * k_energy
-    return sharpness / energy.masked_fill(energy < 1e-30, torch.inf).sqrt()
+    return sharpness * by_norms(q_energy, k_energy)
 
 
 def exact_lags(score_BL: Tensor, length_B: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHORT = 128  # up to this many slots, a product of matrices is faster than an FFT
+CHUNK = 64  # rows whose products stay in the cache
+SHORT = 100  # up to this many slots, a product of matrices is faster than an FFT
 TIE = 1e-4  # scores this near to each other, as a share of the highest, are equal
 
 
@@ -24,19 +25,38 @@ def lag_scores(q_BLD: Tensor, k_BLD: Tensor, length_B: Tensor | None = None) -> 
     """
     slots = q_BLD.shape[1]
     lag_L = torch.arange(slots, device=q_BLD.device)
-    if slots <= SHORT or torch.compiler.is_exporting() or q_BLD.numel() == 0:  # FFTs neither export nor take empty batches
-        ring = slots if length_B is None else length_B.clamp(min=1)[:, None, None]
-        from_BLL = (lag_L[:, None] + lag_L) % ring  # lag, place -> place of the query
-        products_BLL = q_BLD @ k_BLD.transpose(1, 2)
-        score_BL: Tensor = products_BLL.gather(1, from_BLL.expand(q_BLD.shape[0], -1, -1)).sum(2)
-        return score_BL
-    size = slots if length_B is None else 1 << (2 * slots - 1).bit_length()
-    spectrum_BF = (torch.fft.rfft(q_BLD, size, 1) * torch.fft.rfft(k_BLD, size, 1).conj()).sum(2)
-    scores_BN: Tensor = torch.fft.irfft(spectrum_BF, size, 1)
-    if length_B is None:
-        return scores_BN
-    around_BL = (lag_L - length_B[:, None]) % size  # a ring of n places meets itself again n places on
-    return scores_BN[:, :slots] + scores_BN.gather(1, around_BL)
+    if torch.compiler.is_exporting():  # FFTs do not export
+        line_BN = _line_by_products(q_BLD, k_BLD)
+    elif slots <= SHORT or q_BLD.numel() == 0:  # nor do they take empty batches
+        chunks = zip(q_BLD.split(CHUNK), k_BLD.split(CHUNK), strict=True)  # type: ignore[no-untyped-call]
+        line_BN = torch.cat([_line_by_products(q, k) for q, k in chunks])
+    else:
+        size = slots if length_B is None else _fast_size(2 * slots)
+        spectrum_BF = (torch.fft.rfft(q_BLD, size, 1) * torch.fft.rfft(k_BLD, size, 1).conj()).sum(2)
+        line_BN = torch.fft.irfft(spectrum_BF, size, 1)
+    if line_BN.shape[1] == slots:
+        score_BL: Tensor = line_BN
+    elif length_B is None:
+        score_BL = line_BN[:, :slots] + line_BN[:, slots:]
+    else:  # a ring of n places meets itself again n places on
+        score_BL = line_BN[:, :slots] + line_BN.gather(1, (lag_L - length_B[:, None]) % line_BN.shape[1])
+    return score_BL
+
+
+def _fast_size(least: int) -> int:
+    """A length of at least `least` that FFTs are fast at: a power of two, or 3, 5, 9 or 15 times one."""
+    return min(odd << max(0, -(-least // odd) - 1).bit_length() for odd in (1, 3, 5, 9, 15))
+
+
+def _line_by_products(q_BLD: Tensor, k_BLD: Tensor) -> Tensor:
+    """Σ_t q[t + τ] · k[t] where nothing comes round again, at column τ modulo 2 L, [B, 2 L].
+
+    The products of each key stand in a row of 2 L − 1. Read as rows of 2 L, each is shifted by one place more than the one
+    before it, so that columns are lags.
+    """
+    slots = q_BLD.shape[1]
+    padded_BN = F.pad(k_BLD @ q_BLD.transpose(1, 2), (0, slots - 1, 0, 1)).flatten(1)
+    return padded_BN[:, : 2 * slots * slots].unflatten(1, (slots, 2 * slots)).sum(1)
 
 
 def num_kept(length: Tensor, factor: float) -> Tensor:
@@ -83,21 +103,23 @@ def places(lag_BM: Tensor, slots: int, length_B: Tensor | None, back: bool) -> T
     return (read_BLM.clamp_(min=0, max=slots - 1) + start_B[:, None, None]).flatten(0, 1)
 
 
-def _gathered_sum(x_BLD: Tensor, place_NM: Tensor, weight_BM: Tensor) -> Tensor:
-    weight_NM = weight_BM[:, None].expand(-1, x_BLD.shape[1], -1).reshape(place_NM.shape)
+def _gathered_sum(x_BLD: Tensor, place_NM: Tensor, weight_BM: Tensor, length_B: Tensor | None) -> Tensor:
+    """Σ_m w_m · x[where t reads], and 0 behind the length, [B, L, D]."""
+    weight_BLM = _real(weight_BM[:, None].expand(-1, x_BLD.shape[1], -1), length_B)
     flat_ND = x_BLD.reshape(-1, x_BLD.shape[2])
-    return F.embedding_bag(place_NM, flat_ND, mode="sum", per_sample_weights=weight_NM).view(x_BLD.shape)
+    out_ND = F.embedding_bag(place_NM, flat_ND, mode="sum", per_sample_weights=weight_BLM.reshape(place_NM.shape))
+    return out_ND.view(x_BLD.shape)
 
 
-def _gathered_dots(x_BLD: Tensor, y_BLD: Tensor, place_NM: Tensor) -> Tensor:
-    """Σ_t x[t] · y[where t reads], [B, M]."""
+def _gathered_dots(x_BLD: Tensor, y_BLD: Tensor, place_NM: Tensor, length_B: Tensor | None) -> Tensor:
+    """Σ_t x[t] · y[where t reads] over the places within the length, [B, M]."""
     slots, kept = x_BLD.shape[1], place_NM.shape[1]
     bag = torch.arange(len(place_NM), device=x_BLD.device, dtype=torch.int32).repeat_interleave(kept)
     dots: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         x_BLD.reshape(-1, x_BLD.shape[2]), y_BLD.reshape(-1, y_BLD.shape[2]), place_NM.reshape(-1),
         torch.arange(0, place_NM.numel(), kept, device=bag.device, dtype=torch.int32), bag, 0,
     )  # fmt: skip
-    return dots.view(-1, slots, kept).sum(1)
+    return _real(dots.view(-1, slots, kept), length_B).sum(1)
 
 
 def shifted_sum(x_BLD: Tensor, weight_BM: Tensor, lag_BM: Tensor, length_B: Tensor | None, back: bool) -> Tensor:
@@ -115,12 +137,24 @@ def shifted_sum(x_BLD: Tensor, weight_BM: Tensor, lag_BM: Tensor, length_B: Tens
     return _real(of_lag_BLL.gather(2, lag_BLL) @ x_BLD, length_B)
 
 
-def scores_at(q_BLD: Tensor, k_BLD: Tensor, score_BL: Tensor, lag_BM: Tensor, length_B: Tensor | None) -> Tensor:
-    """The scores of the kept lags, [B, M], with a gradient to q and k."""
+def scores_at(
+    q_BLD: Tensor, k_BLD: Tensor, score_BL: Tensor, lag_BM: Tensor, length_B: Tensor | None, energy_2B: Tensor | None = None
+) -> Tensor:
+    """The scores of the kept lags, [B, M], with a gradient to q and k.
+
+    Args:
+        energy_2B: squared norms of q and k, where scores are cosines.
+    """
     if torch.compiler.is_exporting():
         return score_BL.gather(1, lag_BM)
-    out_BM: Tensor = ScoresAt.apply(q_BLD, k_BLD, score_BL, lag_BM, length_B)  # type: ignore[no-untyped-call]
+    out_BM: Tensor = ScoresAt.apply(q_BLD, k_BLD, score_BL, lag_BM, length_B, energy_2B)  # type: ignore[no-untyped-call]
     return out_BM
+
+
+def by_norms(q_energy: Tensor, k_energy: Tensor) -> Tensor:
+    """1 / (|q| |k|), and 0 where there is no energy, in the shape of the energies."""
+    energy = q_energy * k_energy
+    return energy.masked_fill(energy < 1e-30, torch.inf).rsqrt()
 
 
 class ShiftedSum(torch.autograd.Function):
@@ -131,34 +165,50 @@ class ShiftedSum(torch.autograd.Function):
         place_NM = places(lag_BM, x_BLD.shape[1], length_B, back)
         ctx.save_for_backward(x_BLD, weight_BM, lag_BM, place_NM)
         ctx.length_B, ctx.back = length_B, back
-        return _real(_gathered_sum(x_BLD, place_NM, weight_BM), length_B)
+        return _gathered_sum(x_BLD, place_NM, weight_BM, length_B)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_BLD, weight_BM, lag_BM, place_NM = ctx.saved_tensors
-        grad_BLD = _real(grads[0], ctx.length_B)
         opposite_NM = places(lag_BM, x_BLD.shape[1], ctx.length_B, not ctx.back)
-        to_x = _gathered_sum(grad_BLD, opposite_NM, weight_BM) if ctx.needs_input_grad[0] else None
-        to_weight = _gathered_dots(grad_BLD, x_BLD, place_NM) if ctx.needs_input_grad[1] else None
-        return to_x if to_x is None else _real(to_x, ctx.length_B), to_weight, None, None, None
+        to_x = _gathered_sum(grads[0], opposite_NM, weight_BM, ctx.length_B) if ctx.needs_input_grad[0] else None
+        to_weight = _gathered_dots(grads[0], x_BLD, place_NM, ctx.length_B) if ctx.needs_input_grad[1] else None
+        return to_x, to_weight, None, None, None
 
 
 class ScoresAt(torch.autograd.Function):
-    """The scores of the kept lags, [B, M]; their gradient is two shifted sums and needs no FFT."""
+    """The scores of the kept lags, [B, M]; their gradient is two shifted sums and needs no FFT.
+
+    A cosine has been divided by |q| |k|: its gradient is less by a share of q and k themselves.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q_BLD: Tensor, k_BLD: Tensor, score_BL: Tensor, lag_BM: Tensor, length_B: Tensor | None) -> Tensor:
-        ctx.save_for_backward(q_BLD, k_BLD, lag_BM)
-        ctx.length_B = length_B
-        return score_BL.gather(1, lag_BM)
+    def forward(
+        ctx: Any,
+        q_BLD: Tensor,
+        k_BLD: Tensor,
+        score_BL: Tensor,
+        lag_BM: Tensor,
+        length_B: Tensor | None,
+        energy_2B: Tensor | None,
+    ) -> Tensor:
+        score_BM = score_BL.gather(1, lag_BM)
+        ctx.save_for_backward(q_BLD, k_BLD, lag_BM, score_BM)
+        ctx.length_B, ctx.energy_2B = length_B, energy_2B
+        return score_BM
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_BLD, k_BLD, lag_BM = ctx.saved_tensors
-        grad_BM, slots, length_B = grads[0].contiguous(), q_BLD.shape[1], ctx.length_B
-        to_q = _gathered_sum(k_BLD, places(lag_BM, slots, length_B, True), grad_BM)
-        to_k = _gathered_sum(q_BLD, places(lag_BM, slots, length_B, False), grad_BM)
-        return _real(to_q, length_B), _real(to_k, length_B), None, None, None
+        q_BLD, k_BLD, lag_BM, score_BM = ctx.saved_tensors
+        slots, length_B, energy_2B = q_BLD.shape[1], ctx.length_B, ctx.energy_2B
+        grad_BM = grads[0] if energy_2B is None else grads[0] * by_norms(*energy_2B)[:, None]
+        to_q = _gathered_sum(k_BLD, places(lag_BM, slots, length_B, True), grad_BM, length_B)
+        to_k = _gathered_sum(q_BLD, places(lag_BM, slots, length_B, False), grad_BM, length_B)
+        if energy_2B is not None:
+            share_2B = (grads[0] * score_BM).sum(1) / energy_2B.clamp(min=torch.finfo(energy_2B.dtype).tiny)
+            to_q.addcmul_(q_BLD, share_2B[0, :, None, None], value=-1)
+            to_k.addcmul_(k_BLD, share_2B[1, :, None, None], value=-1)
+        return to_q, to_k, None, None, None, None
 
 
 def _real(x_BLD: Tensor, length_B: Tensor | None) -> Tensor:
