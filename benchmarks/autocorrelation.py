@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -202,9 +201,15 @@ def memory(name: str, case: Case) -> float:
     contest = Contest(case)
     run = contest.ways()[name]
     Contest(Case(1, min(case.slots, SHORT + 1), case.heads, case.channels)).ways()[name]()  # what torch itself needs
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    before = resident("VmRSS")
     run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before
+    return resident("VmHWM") - before  # ru_maxrss would begin with that of the process which started this one
+
+
+def resident(key: str) -> float:
+    """MiB of memory of this process: VmRSS now, VmHWM at most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{key}:"))
 
 
 def memories(given: argparse.Namespace, case: Case) -> list[dict[str, Any]]:

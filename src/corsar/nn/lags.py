@@ -56,7 +56,8 @@ def _line_by_products(q_BLD: Tensor, k_BLD: Tensor) -> Tensor:
     """
     slots = q_BLD.shape[1]
     padded_BN = F.pad(k_BLD @ q_BLD.transpose(1, 2), (0, slots - 1, 0, 1)).flatten(1)
-    return padded_BN[:, : 2 * slots * slots].unflatten(1, (slots, 2 * slots)).sum(1)
+    line_BN: Tensor = padded_BN[:, : 2 * slots * slots].reshape(-1, slots, 2 * slots).sum(1)
+    return line_BN
 
 
 def num_kept(length: Tensor, factor: float) -> Tensor:
@@ -106,8 +107,8 @@ def places(lag_BM: Tensor, slots: int, length_B: Tensor | None, back: bool) -> T
 def _gathered_sum(x_BLD: Tensor, place_NM: Tensor, weight_BM: Tensor, length_B: Tensor | None) -> Tensor:
     """Σ_m w_m · x[where t reads], and 0 behind the length, [B, L, D]."""
     weight_BLM = _real(weight_BM[:, None].expand(-1, x_BLD.shape[1], -1), length_B)
-    flat_ND = x_BLD.reshape(-1, x_BLD.shape[2])
-    out_ND = F.embedding_bag(place_NM, flat_ND, mode="sum", per_sample_weights=weight_BLM.reshape(place_NM.shape))
+    flat_ND, weight_NM = x_BLD.detach().reshape(-1, x_BLD.shape[2]), weight_BLM.detach().reshape(place_NM.shape)
+    out_ND = F.embedding_bag(place_NM, flat_ND, mode="sum", per_sample_weights=weight_NM)  # detached, it keeps no bags
     return out_ND.view(x_BLD.shape)
 
 
