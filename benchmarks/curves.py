@@ -140,7 +140,7 @@ def choose(stars: Stars) -> list[str]:
     points, labels, _ = stars
     train, _ = parts(labels, 0)
     train, valid = parts(train, 1)
-    lines = ["| choice | validation accuracy | epochs | time |", "|---|---|---|---|"]
+    lines = ["| choice | validation accuracy | epochs | CPU time |", "|---|---|---|---|"]
     for name, settings in CHOICES.items():
         made = kept(RUNS / f"choice_{slug(name)}.json", lambda told=settings: train_net(told, points, train, valid, 0))
         right = np.mean(np.array(made["label"]) == np.array(made["true"]))
@@ -170,7 +170,7 @@ def class_table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     resampled = draw.multinomial(len(names), [1 / len(names)] * len(names), size=RESAMPLINGS)
     weights = [dict.fromkeys(names, 1.0), *(dict(zip(names, one, strict=True)) for one in resampled)]
     drawn = {row: np.array([scores(runs, weight) for weight in weights]) for row, runs in found.items()}
-    lines = ["| row | accuracy | macro-F1 | accuracy of each seed | time a seed |", "|---|---|---|---|---|"]
+    lines = ["| row | accuracy | macro-F1 | accuracy of each seed | CPU time a seed |", "|---|---|---|---|---|"]
     for row, runs in found.items():
         each = ", ".join(short(scores([one], weights[0])[0]) for one in runs)
         seconds = np.mean([one["seconds"] for one in runs])
@@ -272,7 +272,7 @@ def period_lines(stars: Stars) -> list[str]:
         lines.append("")
     lines += [
         "± is half a 95 % interval (binomial). A harmonic is a multiple or a fraction of 2 … 10, within 1 %."
-        f" Time for all {table.height:,} stars: lag spectrum {seconds['ours']:.0f} s,"
+        f" CPU time for all {table.height:,} stars: lag spectrum {seconds['ours']:.0f} s,"
         f" Lomb–Scargle {seconds['Lomb–Scargle']:.0f} s.",
         "",
     ]
@@ -307,7 +307,7 @@ def page(classes: list[str], choices: list[str], found: list[str]) -> list[str]:
 2,912 stars of four classes, each with about 120 irregular measurements in each of two bands. Inputs are times, magnitudes and
 bands; catalogue period, position, quality and flux columns are not read.
 Machine: {host["cpu"]}, {host["cores"]} cores, torch {host["torch"]};
-one thread, beside other work, so that times are upper bounds.
+one thread. Times are of the processor, since other work ran beside.
 Command: `make results-curves` (`python benchmarks/curves.py`), which goes on where it was stopped.
 
 ## Classes

@@ -10,7 +10,7 @@ from corsar.nn.dropout import Dropout
 from corsar.nn.embeddings import WordsEncoder, distinct
 from corsar.nn.experts import TaskExperts
 from corsar.nn.layers import DecoderLayer, EncoderLayer
-from corsar.nn.packing import Packing
+from corsar.nn.packing import Packing, chunks_of
 
 LENGTHS = [1, 2, 24, 25]
 DIM, HEADS = 8, 2
@@ -200,3 +200,15 @@ def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
     first.sum().backward()
     assert torch.equal(x.grad, first.detach())
     assert layer.eval()(x) is x
+
+
+def test_chunks_hold_many_short_rows_or_few_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corsar.nn.packing.SLOTS", 12)
+    assert chunks_of(torch.tensor([0, 0, 1, 1, 2, 3, 4, 4, 4, 30, 30])) == [5, 3, 1, 1, 1]
+    assert chunks_of(torch.tensor([], dtype=torch.int64)) == [0]
+    real = rows([1, 1, 2, 5, 9, 12], 12)
+    x = torch.randn(6, 12, DIM)
+    layer = seeded(EncoderLayer(MultiHeadAttention(DIM, HEADS, 0.0), DIM, DIM, 0.0))
+    many, one = Packing(real), Packing(real, [6])
+    assert len(many.chunks) > 1
+    torch.testing.assert_close(layer(many.pack(x), many), layer(one.pack(x), one), rtol=1e-5, atol=1e-6)

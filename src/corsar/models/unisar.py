@@ -39,7 +39,7 @@ from corsar.nn.embeddings import WordsEncoder, distinct, id_embedding
 from corsar.nn.experts import TaskExperts, tower
 from corsar.nn.layers import DecoderLayer, EncoderLayer, Mixer
 from corsar.nn.mixers import MixerName, packed_mixer
-from corsar.nn.packing import Packing
+from corsar.nn.packing import Packing, chunks_of
 
 
 @dataclass
@@ -172,9 +172,10 @@ class UniSARNet(Model):
 
     def encode(self, batch: SearchRecommendBatch) -> Encoded:
         """Embeddings, the four transitions and their fusion."""
-        merged_B = batch.feed_is_real_BF.sum(1) + batch.search_is_real_BS.sum(1)
-        feed = Packing(batch.feed_is_real_BF, batch.feed_slots_BF, merged_B)
-        search = Packing(batch.search_is_real_BS, batch.search_slots_BS, merged_B)
+        feed_B, search_B = batch.feed_is_real_BF.sum(1), batch.search_is_real_BS.sum(1)
+        rows = chunks_of(torch.maximum(feed_B, search_B))
+        feed = Packing(batch.feed_is_real_BF, rows, batch.feed_slots_BF, feed_B + search_B)
+        search = Packing(batch.search_is_real_BS, rows, batch.search_slots_BS, feed_B + search_B)
         parts = [batch.feed_items_BF, batch.search_clicks_BSK, batch.candidates_BC]
         if batch.align_items_N is not None:
             parts.append(batch.align_items_N)

@@ -128,7 +128,7 @@ class TargetAttention(nn.Module):
         """[B, C, D]; a row without history gives 0."""
         by_target = target_BCD.shape[1] <= at.shape[1]  # the cheaper side goes through the matrix
         target_BCD, keys_TD = (target_BCD @ self.weight.T, history_TD) if by_target else (target_BCD, history_TD @ self.weight)
-        parts = zip(at.chunks, at.split(history_TD), at.split(keys_TD), target_BCD.split(at.chunk), strict=True)  # type: ignore[no-untyped-call]
+        parts = zip(at.chunks, at.split(history_TD), at.split(keys_TD), torch.split(target_BCD, at.rows), strict=True)
         read = []
         for rows, values_TD, keys_TD, target in parts:
             values_BLD = rows.unpack(values_TD)

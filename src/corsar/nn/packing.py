@@ -10,7 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 128  # rows that attend together; where rows stand in order of length, each chunk is little wider than its rows
+CHUNK = 128  # rows that go together; where rows stand in order of length, each chunk is little wider than its rows
+SLOTS = 4096  # places of a chunk of rows that attend together
+
+
+def chunks_of(length_B: Tensor) -> list[int]:
+    """How many rows go together, so that rows times the longest of them stay near `SLOTS`: many short ones, few long ones."""
+    sizes, rows = [], 0
+    for length in length_B.tolist():
+        if rows and (rows + 1) * length > SLOTS:
+            sizes.append(rows)
+            rows = 0
+        rows += 1
+    return [*sizes, rows] if rows or not sizes else sizes
 
 
 class Rows:
@@ -39,21 +51,21 @@ class Packing(Rows):
     """A whole batch. Linear maps, norms and feed-forward nets work on its packed positions [T, E].
 
     Only attention needs the rows back; it takes them chunk by chunk, each as wide as its longest row. Where the rows are parts
-    of merged ones, `slots_BL` says where each position stands there, and `merged_B` how long those are.
+    of merged ones, `slots_BL` says where each position stands there, and `merged_B` how long those are. Two that attend to
+    each other need the same `rows` in their chunks.
     """
 
     def __init__(
-        self, is_real_BL: Tensor, slots_BL: Tensor | None = None, merged_B: Tensor | None = None, chunk: int = CHUNK
+        self, is_real_BL: Tensor, rows: list[int] | None = None, slots_BL: Tensor | None = None, merged_B: Tensor | None = None
     ) -> None:
         super().__init__(is_real_BL)
         self.slots_BL, self.merged_B = slots_BL, merged_B
         self.length_B = is_real_BL.sum(1)
-        parts = self.length_B.split(chunk)  # type: ignore[no-untyped-call]
+        self.rows = chunks_of(self.length_B) if rows is None else rows  # of each chunk
+        parts = torch.split(self.length_B, self.rows)
         self.sizes = [int(part.sum()) for part in parts]  # packed positions of each chunk
         widths = [max(1, int(part.max())) for part in parts]
-        rows = is_real_BL.split(chunk)  # type: ignore[no-untyped-call]
-        self.chunks = [Rows(part[:, :width]) for part, width in zip(rows, widths, strict=True)]
-        self.chunk = chunk
+        self.chunks = [Rows(part[:, :w]) for part, w in zip(torch.split(is_real_BL, self.rows), widths, strict=True)]
 
     def split(self, packed_TE: Tensor) -> tuple[Tensor, ...]:
         """The packed positions of each chunk."""
