@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from corsar.api import evaluate_runs, prepare_kuaisar, train_run
-from corsar.batch import TASKS
 from corsar.config import load_config
 from corsar.errors import ConfigError
 from corsar.evaluate.gather import open_runs
@@ -150,7 +149,7 @@ def _app(
         train_run(load_config(None, keys), home / "runs" / run, progress=progress)
     told = evaluate_runs([home / "runs" / run for run in RUNS], baselines=False, progress=progress)
     figures = {run: _ndcg(report) for run, report in zip(RUNS, told["reports"], strict=True)}
-    sentences = [_sentence(transfer, task, figures["unisar"][task], figures["unisar_own"][task]) for task in TASKS]
+    sentences = [_sentence(transfer, task, figures["unisar"][task], figures["unisar_own"][task]) for task in figures["unisar"]]
     return {
         "name": name,
         "title": f"Simulated app, transfer {transfer:g}",

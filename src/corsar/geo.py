@@ -2,8 +2,6 @@
 
 R = 6371 km. With u and v of length one, the haversine formula is 2 R asin(|u - v| / 2): no cosine near 1 loses digits.
 A place without coordinates is the vector 0, which is far (6671 km) from all that have some and at no distance from its like.
-
-Shape suffixes: P places, Q points asked about, K answers.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor
 
 RADIUS_KM = 6371.0
-AT_ONCE = 1 << 20  # pairs of places measured at once
 
 
 def unit_vectors(lat_lon_deg: Tensor) -> Tensor:
@@ -30,18 +27,3 @@ def distance_km(points: Tensor, others: Tensor) -> Tensor:
     # three subtractions in place of one of [..., 3]: nothing of three times the size of the answer is ever made
     squared = sum(((points[..., axis] - others[..., axis]) ** 2 for axis in range(3)), torch.zeros(()))
     return 2 * RADIUS_KM * (squared.clamp(max=4.0).sqrt() / 2).asin()
-
-
-def nearest_places(points_P3: Tensor, asked_Q3: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` places nearest to each point: their numbers and kilometres, [Q, K] each, the nearest first.
-
-    Of places at one distance the first comes first. Memory is bounded, time is Q * P.
-    """
-    k = min(k, len(points_P3))
-    parts = [(torch.zeros(0, k, dtype=torch.int64), torch.zeros(0, k))]
-    for some_Q3 in torch.split(asked_Q3, max(1, AT_ONCE // max(1, len(points_P3)))):
-        far_QP = distance_km(some_Q3[:, None], points_P3)
-        order_QP = far_QP.sort(dim=1, stable=True)
-        parts.append((order_QP.indices[:, :k], order_QP.values[:, :k]))
-    rows, far = zip(*parts, strict=True)
-    return torch.cat(rows), torch.cat(far)

@@ -16,7 +16,11 @@ from corsar.models.base import Model
 sys.path.insert(0, str(Path(__file__).parent))
 from world import FEED_LEN, NUM_ITEMS, SIZES, batch_of, world
 
-SMALL = {"unisar": {"dim": 16, "id_dim": 8, "word_dim": 8, "expert_dim": 8}, "sasrec": {"dim": 16}}
+SMALL = {
+    "unisar": {"dim": 16, "id_dim": 8, "word_dim": 8, "expert_dim": 8},
+    "sasrec": {"dim": 16},
+    "automtn": {"dim": 16, "layers": 1},
+}
 MIXED = [f"{name}+{mixer}" for name in ("unisar", "sasrec") for mixer in ("autocorrelation", "fourier")]
 
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import check
 from check_automtn import automtn_batch, automtn_model
 
-from corsar.models.automtn_paper import ShortLags
+from corsar.models.automtn import ShortLags
 
 HERE = Path(__file__).parent
 Golden = tuple[dict[str, np.ndarray], dict]

@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
-from place_kit import make_city, settings
+from place_kit import check_ins, make_city, settings
 
 from corsar.config import load_config
+from corsar.data.build import build_dataset
 from corsar.data.loader import TrainLoader
 from corsar.data.store import Dataset, open_dataset
 from corsar.geo import distance_km
 from corsar.models.automtn import AutoMTNNet
-from corsar.models.returns import is_new
+from corsar.models.returns import visits_of
 from corsar.places import PlaceBatch
+from corsar.schema import make_tables
 from corsar.train.loop import fresh_model
 
 
@@ -58,8 +60,8 @@ def test_automtn_loss_over_drawn_places_is_right_in_the_mean(dataset: Dataset, h
     model, loader = net(dataset, model__return_head=head, train__drawn_places="6")
     batch, num_items = step(loader), loader.catalogue.num_items
     target_B = batch.candidates_BC[:, 0]
-    rows_R, at, extra_R = model._catalogue(batch, target_B)
-    assert torch.equal(rows_R[at[target_B]], target_B)
+    rows_R, at_B, extra_R = model._catalogue(batch, target_B)
+    assert torch.equal(rows_R[at_B], target_B)
     full = dataclasses.replace(batch, drawn_N=None)
     logits = model.place_logits(model.encode(batch), model.places.value.weight[1:], batch.points_I3[1:])
     if head == "false":
@@ -122,10 +124,24 @@ def test_automtn_return_head_is_the_mixture_as_written_down(dataset: Dataset) ->
         torch.testing.assert_close(found[row], mass.log(), rtol=1e-4, atol=1e-4)
 
 
-def test_automtn_new_places_are_found_row_by_row() -> None:
+def test_automtn_visits_are_counted_row_by_row() -> None:
     places = torch.tensor([[3, 5, 3, 0], [2, 2, 2, 4], [0, 0, 0, 0]])
     real = torch.tensor([[True, True, True, False], [True] * 4, [False] * 4])
-    assert is_new(places, real).tolist() == [[True, True, False, False], [True, False, False, True], [False] * 4]
+    count, is_new, is_last, age = visits_of(places, real)
+    assert is_new.tolist() == [[True, True, False, False], [True, False, False, True], [False] * 4]
+    assert count[:2, :3].tolist() == [[2, 1, 2], [3, 3, 3]]
+    assert is_last[:2, :3].tolist() == [[False, True, True], [False, False, True]]
+    assert age[:2, :3].tolist() == [[0, 1, 0], [1, 1, 1]]
+
+
+def test_automtn_trains_without_categories_and_coordinates(tmp_path: Path) -> None:
+    tables = make_tables(check_ins(), source="bare")
+    data = open_dataset(build_dataset(tables, tmp_path / "bare", split="leave_last"))
+    model, loader = net(data)
+    terms = model.train().loss(step(loader))
+    assert set(terms) == {"place"}
+    terms["place"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_automtn_paper_preset_is_explicit_keys() -> None:

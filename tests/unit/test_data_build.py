@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from corsar.batch import TASKS, Ragged
+from corsar.batch import Ragged, Task
 from corsar.config import DataSection
 from corsar.data.build import build_dataset
 from corsar.data.loader import case_batches
@@ -20,6 +20,9 @@ from corsar.errors import DataError
 from corsar.schema import make_tables
 
 Row = dict[str, Any]
+
+
+TASKS: tuple[Task, ...] = ("recommend", "search")
 
 
 def feed(user: int, item: int, time: int, split: str | None = None, label: int = 1) -> Row:

@@ -110,7 +110,7 @@ MAPS = {
     'time_unit = "s"': "is said to be in s, but it holds dates; leave the time unit out, or say iso",
     '[time]\nunit = "ms"': "is said to be in ms, but it holds dates",
     'time_unit = "days"': "unknown time unit 'days'; use one of ms, s",
-    '[time]\nunits = "s"': r"unknown key 'units' in \[time\]; there is unit alone",
+    '[time]\nunits = "s"': r"unknown key 'units' in \[time\]; use unit, or format and zone",
     'time_units = "s"': "unknown key 'time_units'; did you mean 'time_unit'",
     '[columns.events]\nwhen = "x"': r"unknown key 'when' in \[columns.events\]; use one of user_id",
     '[columns.event]\ntime_ms = "x"': r"unknown table 'event' in \[columns\]; use one of events",
@@ -172,7 +172,7 @@ def test_unknown_source_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
     with snapshot(tmp_path):
         assert_one_sentence(capsys, "kuaisa.*kuaisar", "prepare", "kuaisa", "raw", "--out", "data")
-    with pytest.raises(DataError, match="there is no source 'kuaisa'; choose one of tables, kuaisar, simulate"):
+    with pytest.raises(DataError, match="there is no source 'kuaisa'; choose one of tables, kuaisar, foursquare, simulate"):
         source_module("kuaisa")
 
 

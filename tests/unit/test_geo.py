@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from corsar.geo import distance_km, nearest_places, unit_vectors
+from corsar.geo import distance_km, unit_vectors
 
 
 def haversine(one: tuple[float, float], two: tuple[float, float]) -> float:
@@ -32,20 +32,6 @@ def test_geo_distances_are_those_of_the_formula() -> None:
         for column, two in enumerate(PLACES):
             assert found[row, column].item() == pytest.approx(haversine(one, two), abs=2e-3, rel=2e-4)
     assert found.diagonal().abs().max() == 0
-
-
-def test_geo_nearest_places_come_first_in_any_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    g = torch.Generator().manual_seed(0)
-    points = unit_vectors(torch.rand(50, 2, generator=g, dtype=torch.float64) * 10)
-    points[7] = points[3]
-    rows, far = nearest_places(points, points[:9], 5)
-    whole = distance_km(points[:9, None], points).sort(dim=1, stable=True)
-    assert torch.equal(rows, whole.indices[:, :5])
-    assert torch.equal(far, whole.values[:, :5])
-    assert rows[3, :2].tolist() == [3, 7]  # at one distance, the first comes first
-    monkeypatch.setattr("corsar.geo.AT_ONCE", 60)
-    assert torch.equal(nearest_places(points, points[:9], 5)[0], rows)
-    assert nearest_places(points[:2], points[:1], 5)[0].shape == (1, 2)
 
 
 def test_geo_unknown_coordinates_are_far_from_all_others() -> None:

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corsar.batch import TASKS
 from corsar.config import DataSection, EvaluateSection, load_config
 from corsar.data.store import open_dataset
 from corsar.evaluate.candidates import choose
@@ -62,7 +61,7 @@ def test_top_items_equal_a_sort_of_all_scores(kind: type[Popularity | CoVisit], 
     model, data = kind(kind.Config(), dataset.sizes(5, 5)), DataSection(feed_len=5, search_len=5)
     model.count(dataset.train_events(), dataset.catalogue)
     num_items = dataset.catalogue.num_items
-    for task in TASKS:
+    for task in ("recommend", "search"):
         chosen = choose(dataset, task, EvaluateSection(candidates=candidates))
         cases = chosen.cases
         every = torch.arange(1, num_items + 1).expand(len(cases), -1)

@@ -25,9 +25,10 @@ Shape suffixes: B cases, L check-ins of the window, D channels, C candidates, R 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +37,9 @@ from torch import Tensor, nn
 
 from corsar.batch import SearchRecommendBatch, Sizes
 from corsar.geo import distance_km
-from corsar.models.automtn_paper import ShortLags
 from corsar.models.base import Model, Terms
 from corsar.models.returns import ReturnHead
 from corsar.nn.autocorrelation import AutoCorrelation
-from corsar.nn.dropout import Dropout
-from corsar.nn.embeddings import distinct, id_embedding
 from corsar.places import PlaceBatch
 
 
@@ -58,17 +56,37 @@ class Window:
     category_BLD: Tensor
 
 
+class ShortLags(AutoCorrelation):
+    """Auto-Correlation of the published copy: of an odd length L, its inverse FFT gives the numbers of L - 1 lags."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(dim, heads, lags="paper_code", direction="paper", normalise=False)
+
+    def forward(self, query_BLD: Tensor, key_BLD: Tensor, value_BLD: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+        """The reading of each check-in, [B, L, D]; in training, lags are those of the mean over the batch."""
+        q_BLD, k_BLD, v_BLD = self.query_map(query_BLD), self.key_map(key_BLD), self.value_map(value_BLD)
+        score_BT = torch.fft.irfft((torch.fft.rfft(q_BLD, dim=1) * torch.fft.rfft(k_BLD, dim=1).conj()).mean(2), dim=1)
+        length = q_BLD.shape[1]
+        chosen_BT = score_BT.mean(0, keepdim=True) if self.training else score_BT
+        lag_BM = chosen_BT.topk(int(math.log(length)), 1).indices.expand(len(score_BT), -1)
+        from_BML = (torch.arange(length, device=lag_BM.device) + lag_BM[..., None]) % length  # rolled around L all the same
+        at_BMLD = from_BML[..., None].expand(-1, -1, -1, v_BLD.shape[2])
+        parts_BMLD = v_BLD[:, None].expand(-1, lag_BM.shape[1], -1, -1).gather(2, at_BMLD)
+        out_BLD: Tensor = self.out_map((score_BT.gather(1, lag_BM).softmax(1)[..., None, None] * parts_BMLD).sum(1))
+        return out_BLD
+
+
 class Stream(nn.Module):
     """User + place or category + hour + weekday of each check-in, added up."""
 
     def __init__(self, num_users: int, num_values: int, dim: int) -> None:
         super().__init__()
-        self.user, self.value = id_embedding(num_users, dim), id_embedding(num_values, dim)
-        self.hour, self.weekday = id_embedding(24, dim), id_embedding(7, dim)
+        sizes = (num_users, num_values, 24, 7)
+        tables = [nn.Embedding(size + 1, dim, padding_idx=0) for size in sizes]
+        self.user, self.value, self.hour, self.weekday = tables
         with torch.no_grad():
-            for table in (self.user, self.value, self.hour, self.weekday):
-                nn.init.normal_(table.weight, std=dim**-0.5)
-                table.weight[0] = 0
+            for table in tables:
+                table.weight *= dim**-0.5
 
     def forward(self, user_B: Tensor, values_BL: Tensor, hours_BL: Tensor) -> Tensor:
         """[B, L, D] of values and local hours of the week (1 to 168, 0 unknown)."""
@@ -85,7 +103,7 @@ class Layer(nn.Module):
         super().__init__()
         self.place_self, self.category_self, self.place_cross, self.category_cross = (make() for _ in range(4))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(4 if residual else 0))
-        self.drop = Dropout(dropout)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, place_BLD: Tensor, category_BLD: Tensor, length_B: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both streams, [B, L, D] each; beyond a row's length undefined."""
@@ -137,7 +155,7 @@ class AutoMTNNet(Model):
         self.mix = nn.Linear(config.history_len, 1) if config.predictor == "code" else None
         self.decay = nn.Parameter(torch.zeros(2)) if config.predictor == "text" else None
         self.returns = ReturnHead(sizes.num_items) if config.return_head else None
-        self.drop = Dropout(config.dropout)
+        self.drop = nn.Dropout(config.dropout)
         if self.mix is not None:
             nn.init.constant_(self.mix.weight, config.history_len**-0.5)
 
@@ -159,15 +177,17 @@ class AutoMTNNet(Model):
         return score
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
-        """place and category: cross-entropy of the target among the catalogue, or the part drawn for the step."""
+        """place, and category where there is one: cross-entropy of the target among the catalogue, or the part drawn."""
         assert isinstance(batch, PlaceBatch)
         window, target_B = self.encode(batch), batch.candidates_BC[:, 0]
-        rows_R, at, extra_R = self._catalogue(batch, target_B)
+        rows_R, at_B, extra_R = self._catalogue(batch, target_B)
         logits_BR = self.place_logits(window, F.embedding(rows_R, self.places.value.weight), batch.points_I3[rows_R])
         if self.returns is not None:
-            place_B = self.returns.loss(logits_BR, rows_R, extra_R, at[target_B], batch)
+            place_B = self.returns.loss(logits_BR, rows_R, extra_R, at_B, batch)
         else:
-            place_B = F.cross_entropy(logits_BR + extra_R, at[target_B], reduction="none")
+            place_B = F.cross_entropy(logits_BR + extra_R, at_B, reduction="none")
+        if not any(self.sizes.category_sizes[:1]):
+            return {"place": batch.gather(place_B).mean()}
         wanted_B = _first_category(batch)[target_B]
         category_B = F.cross_entropy(self.category_logits(window), wanted_B, ignore_index=0, reduction="none")
         known = batch.gather((wanted_B > 0).to(category_B.dtype)).sum().clamp(min=1)
@@ -233,21 +253,19 @@ class AutoMTNNet(Model):
         return (share_BLC * dots_BLC).sum(1)
 
     def _catalogue(self, batch: PlaceBatch, target_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Item rows that a step compares, [R], where each stands among them, and what their drawing adds to a logit, [R].
+        """Item rows that a step compares, [R], where the targets stand among them, [B], and what is added to a logit, [R].
 
         Of a part of the catalogue, the drawn ones stand for all that are no targets: each weighs as much as so many of them
         (importance weights of a sampled softmax; Bengio and Senécal, 2003). Row 0 is no place.
         """
-        size = self.sizes.num_items + 1
-        if batch.drawn_N is None:
-            at = torch.arange(size, device=target_B.device)
-            return at, at, torch.where(at > 0, 0.0, -torch.inf)
-        rows_R, at = distinct([target_B, batch.drawn_N], size)
+        rows_R = torch.arange(self.sizes.num_items + 1, device=target_B.device)
+        if batch.drawn_N is not None:
+            rows_R = torch.unique(torch.cat([target_B.new_zeros(1), target_B, batch.drawn_N]))
         is_drawn_R = ~torch.isin(rows_R, target_B) & (rows_R > 0)
-        num_targets = len(rows_R) - 1 - is_drawn_R.sum()
-        share = (size - 1 - num_targets) / is_drawn_R.sum().clamp(min=1)
+        num_drawn = is_drawn_R.sum()
+        share = (self.sizes.num_items + 1 - len(rows_R) + num_drawn) / num_drawn.clamp(min=1)
         extra_R = torch.where(is_drawn_R, share.log(), 0.0)
-        return rows_R, at, torch.where(rows_R > 0, extra_R, -torch.inf)
+        return rows_R, torch.searchsorted(rows_R, target_B.contiguous()), torch.where(rows_R > 0, extra_R, -torch.inf)
 
     def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
         """The embeddings of the item rows, [R, D]."""

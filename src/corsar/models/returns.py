@@ -22,13 +22,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corsar.nn.embeddings import id_embedding
 from corsar.places import HOUR_MS, WEEK_HOURS, PlaceBatch
 
 KNOWN, HIDDEN = 27, 32
@@ -36,11 +34,7 @@ CHUNK = 16  # rows whose check-ins are weighed at once
 NOWHERE = -1e4  # the logit of what is not there: its exponential is 0, and no difference of two is undefined
 
 
-class Masses(NamedTuple):
-    """What the history of each case gives each place: exp(logit - shift) summed over its check-ins."""
-
-    mass_BI: Tensor
-    shift_B1: Tensor
+Masses = tuple[Tensor, Tensor]  # exp(logit - shift) of the check-ins at each place, [B, I], and the shift, [B, 1]
 
 
 class ReturnHead(nn.Module):
@@ -48,25 +42,22 @@ class ReturnHead(nn.Module):
 
     def __init__(self, num_items: int) -> None:
         super().__init__()
-        self.bias = id_embedding(num_items, 1)
+        self.bias = nn.Embedding(num_items + 1, 1, padding_idx=0)
         self.inner, self.outer = nn.Linear(KNOWN, HIDDEN), nn.Linear(HIDDEN, 1)
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, logits_BC: Tensor, candidates_BC: Tensor, masses: Masses) -> Tensor:
         """Logits of the mixture, [B, C]."""
         logits_BC = logits_BC + self.bias(candidates_BC).squeeze(-1)
-        mass_BC = masses.mass_BI.gather(1, candidates_BC)
+        mass_BC = masses[0].gather(1, candidates_BC)
         was_there = mass_BC > 0
-        repeated_BC = torch.where(was_there, mass_BC, 1.0).log() + masses.shift_B1
+        repeated_BC = torch.where(was_there, mass_BC, 1.0).log() + masses[1]
         return torch.logaddexp(logits_BC, torch.where(was_there, repeated_BC, NOWHERE))
 
     def loss(self, logits_BR: Tensor, rows_R: Tensor, extra_R: Tensor, target_B: Tensor, batch: PlaceBatch) -> Tensor:
-        """Minus the log-likelihood of each case's target, [B]; the sum over all places is one over places and check-ins.
+        """Minus the log-likelihood of the targets, which stand at `target_B` among the rows, [B].
 
-        Args:
-            logits_BR: of the model, for the item rows `rows_R`.
-            extra_R: what is added to a logit, in the sum over places alone, where the rows are a part of the catalogue.
-            target_B: where each target stands among the rows.
+        The sum over all places is one over places and check-ins; `extra_R` is for places of which the rows are a part.
         """
         logits_BR = logits_BR + self.bias(rows_R).squeeze(-1)
         weight_BF = self.weigh(batch)
@@ -81,7 +72,7 @@ class ReturnHead(nn.Module):
         shift_B1 = logits_BF.detach().amax(1, keepdim=True)
         mass_BF = torch.where(_is_visit(batch), (logits_BF - shift_B1).clamp(min=-80).exp(), 0.0)
         mass_BI = mass_BF.new_zeros(len(batch), len(self.bias.weight))
-        return Masses(mass_BI.scatter_add(1, batch.feed_items_BF, mass_BF), shift_B1)
+        return mass_BI.scatter_add(1, batch.feed_items_BF, mass_BF), shift_B1
 
     def weigh(self, batch: PlaceBatch) -> Tensor:
         """The logit of each check-in of the history, [B, F]; NOWHERE for pads and unknown places."""
@@ -133,65 +124,35 @@ def known_of(batch: PlaceBatch) -> Tensor:
     def turn(period: int) -> Tensor:
         return torch.cos(2 * math.pi / period * apart_BF) * is_known_BF
 
-    count_BF, is_last_BF, since_BF = visits_of(places_BF, real_BF)
-    before_2_BF = before(before(places_BF))
-    is_pair_BF = before_2_BF == now(before(places_BF))
-    weekend_BF = (hours_BF - 1) % WEEK_HOURS >= 5 * 24
+    count_BF, is_new_BF, is_last_BF, since_BF = visits_of(places_BF, real_BF)
+    was_here_BF, is_pair_BF = before(places_BF) == now(places_BF), before(before(places_BF)) == now(before(places_BF))
+    weekend_BF, clock_B1 = (hours_BF - 1) % WEEK_HOURS >= 5 * 24, 2 * math.pi / 24 * now(hours_BF)
     clock_BF = 2 * math.pi / 24 * (hours_BF - wanted_B1)
     hours_ago_BF = (now(batch.times_BF) - batch.times_BF).clamp(min=0) / HOUR_MS
     gap_B1 = (now(batch.times_BF) - now(before(batch.times_BF))).clamp(min=0) / HOUR_MS * (count_B1 > 1)
-    clock_B1 = 2 * math.pi / 24 * now(hours_BF)
-    new_BF = is_new(places_BF, real_BF)
-    whole = [
-        torch.log1p(count_B1.float()) / 4,
-        (new_BF & real_BF).sum(1, keepdim=True) / count_B1.clamp(min=1),
-        now(new_BF).float(),
-        torch.log1p(gap_B1) / 4,
-        clock_B1.sin(),
-        clock_B1.cos(),
-        ((now(hours_BF) - 1) % WEEK_HOURS >= 5 * 24).float(),
-    ]
     own = [
-        torch.log1p(age_BF.float()) / 4,
-        torch.log1p(hours_ago_BF) / 4,
-        (age_BF == 0).float(),
-        (places_BF == now(places_BF)).float(),
-        (before(places_BF) == now(places_BF)).float(),
-        (before(category_BF) == now(category_BF)).float(),
-        (category_BF == now(category_BF)).float(),
-        turn(24),
-        turn(WEEK_HOURS),
-        torch.log1p(count_BF) / 4,
-        count_BF / count_B1.clamp(min=1),
-        is_last_BF.float(),
-        torch.log1p(since_BF) / 4,
-        is_pair_BF.float(),
-        (is_pair_BF & (before(places_BF) == now(places_BF))).float(),
-        (places_BF == now(before(places_BF))).float(),
-        (before(weekend_BF) == now(weekend_BF)).float(),
+        torch.log1p(age_BF) / 4, torch.log1p(hours_ago_BF) / 4, age_BF == 0, turn(24), turn(WEEK_HOURS),
+        places_BF == now(places_BF), was_here_BF, is_pair_BF, is_pair_BF & was_here_BF, places_BF == now(before(places_BF)),
+        before(category_BF) == now(category_BF), category_BF == now(category_BF), before(weekend_BF) == now(weekend_BF),
+        torch.log1p(count_BF) / 4, count_BF / count_B1.clamp(min=1), is_last_BF, torch.log1p(since_BF) / 4,
         *((clock_BF - 2 * math.pi / 24 * later).cos() * (hours_BF > 0) for later in (1, 4, 10)),
-    ]
-    return torch.stack([*own, *(x_B1.expand_as(age_BF) for x_B1 in whole)], -1).float()
+    ]  # fmt: skip
+    whole = [
+        torch.log1p(count_B1) / 4, is_new_BF.sum(1, keepdim=True) / count_B1.clamp(min=1), now(is_new_BF),
+        torch.log1p(gap_B1) / 4, clock_B1.sin(), clock_B1.cos(), now(weekend_BF),
+    ]  # fmt: skip
+    return torch.stack([x.float().expand_as(places_BF) for x in (*own, *whole)], -1)
 
 
-def visits_of(places_BF: Tensor, real_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each check-in, [B, F]: visits of its place in the row, whether it is the last of them, and the age of that one."""
+def visits_of(places_BF: Tensor, real_BF: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each check-in, [B, F]: visits of its place in the row, whether it is the first and the last, and the age of that."""
     own_BF = torch.where(real_BF, places_BF, -1)
     at_BF = own_BF.sort(dim=1, stable=True)
     starts_BF = F.pad(at_BF.values[:, 1:] != at_BF.values[:, :-1], (1, 0), value=True)
-    group_BF = starts_BF.cumsum(1) - 1  # places of a row in order, numbered
-    one_BF = torch.ones_like(own_BF, dtype=torch.float32)
-    count_BG = torch.zeros_like(one_BF).scatter_add(1, group_BF, one_BF)
-    last_BG = torch.zeros_like(own_BF).scatter_reduce(1, group_BF, at_BF.indices, "amax")
-    group_BF = torch.zeros_like(group_BF).scatter(1, at_BF.indices, group_BF)
-    last_BF = last_BG.gather(1, group_BF)
-    slot_F = torch.arange(places_BF.shape[1], device=places_BF.device)
+    group_BF = torch.zeros_like(own_BF).scatter(1, at_BF.indices, starts_BF.cumsum(1) - 1)  # places of a row, numbered
+    slot_BF = torch.arange(places_BF.shape[1], device=places_BF.device).expand_as(own_BF)
+    count_BG = torch.zeros_like(own_BF).scatter_add(1, group_BF, torch.ones_like(own_BF))
+    last_BF = torch.zeros_like(own_BF).scatter_reduce(1, group_BF, slot_BF, "amax").gather(1, group_BF)
+    is_new_BF = torch.zeros_like(starts_BF).scatter(1, at_BF.indices, starts_BF) & real_BF
     newest_B1 = (real_BF.sum(1, keepdim=True) - 1).clamp(min=0)
-    return count_BG.gather(1, group_BF), last_BF == slot_F, (newest_B1 - last_BF).clamp(min=0).float()
-
-
-def is_new(places_BF: Tensor, real_BF: Tensor) -> Tensor:
-    """Whether each check-in is the first of its row at its place, [B, F] bool."""
-    order_BF = torch.where(real_BF, places_BF, -1).sort(dim=1, stable=True)
-    first_BF = F.pad(order_BF.values[:, 1:] != order_BF.values[:, :-1], (1, 0), value=True)
-    return torch.zeros_like(first_BF).scatter(1, order_BF.indices, first_BF) & real_BF
+    return count_BG.gather(1, group_BF).float(), is_new_BF, last_BF == slot_BF, (newest_B1 - last_BF).clamp(min=0).float()
