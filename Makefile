@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SHARED ?= ../shared
 
-.PHONY: setup demo test check golden bench bench-autocorrelation bench-prepare bench-places wheels results results-forecast results-curves results-places
+.PHONY: setup demo test check golden bench bench-autocorrelation bench-prepare bench-places wheels results results-forecast results-curves results-mixers results-places
 
 setup: $(STAMP)
 
@@ -68,3 +68,7 @@ results-curves: setup
 # The next place in Calgary and Phoenix: three seeds take some hours on one core; what is finished is not done again.
 results-places: setup
 	$(BIN)/python benchmarks/places.py
+
+# Attention, Auto-Correlation, a filter and nothing as the mixer of SASRec and UniSAR on 5,000 users of Toys: about an hour.
+results-mixers: setup
+	$(BIN)/python benchmarks/mixers.py
