@@ -48,6 +48,8 @@ class TrainSection(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)  # L2, on weights and embeddings, not on biases
     search_weight: float = Field(default=0.1, ge=0)  # total loss = recommend + search_weight * search
+    warmup: int = Field(default=0, ge=0)  # joint steps in which the rate rises to `learning_rate`
+    decay: Literal["none", "linear"] = "none"  # linear: the rate falls step by step, to nothing at the end of the last epoch
     plateau_factor: float = Field(default=0.1, gt=0, le=1)
     plateau_patience: int = Field(default=3, ge=0)
     min_learning_rate: float = Field(default=1e-6, ge=0)

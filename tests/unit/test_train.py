@@ -214,6 +214,15 @@ def test_progress_tells_epochs_on_a_stream_that_is_no_terminal(data: Path, tmp_p
     assert stream.getvalue().count("\n") == 1
 
 
+def test_learning_rate_rises_and_falls_step_by_step(data: Path, tmp_path: Path) -> None:
+    more = {"train__warmup": "3", "train__decay": "linear", "train__epochs": "2"}
+    train(tiny_run.settings(data, **more), tmp_path / "run")
+    told = [(line["step"], line["learning_rate"]) for line in lines(tmp_path / "run") if line["kind"] == "steps"]
+    last = told[-1][0]
+    expected = [(step, 0.01 * min(1, step / 3) * (1 - (step - 1) / last)) for step, _ in told]
+    assert len(told) > 1 and [rate for _, rate in told] == pytest.approx([rate for _, rate in expected])
+
+
 def test_schedule_is_that_of_torch() -> None:
     train_section = TrainSection(learning_rate=1.0, plateau_patience=1, min_learning_rate=0.005)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)

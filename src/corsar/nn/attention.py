@@ -1,13 +1,12 @@
 """Multi-head attention on packed positions; target attention.
 
 Shape suffixes: T packed query positions, S packed key positions, B rows, L slots, C candidates, D channels, H heads,
-E channels a head, X keys and values side by side.
+E channels a head, N rows head by head, X keys and values side by side, P keys and values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -55,7 +54,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class _Attend(torch.autograd.Function):
-    """Attention chunk by chunk with a hand-written backward: no copy for the heads, one for what is padded.
+    """Attention chunk by chunk with a hand-written backward: heads are told apart in the copy that pads the rows.
 
     Autograd would keep, transpose and copy each of queries, keys and values once a head and way.
     """
@@ -64,56 +63,48 @@ class _Attend(torch.autograd.Function):
     def forward(
         ctx: Any, q_TD: Tensor, kv_SX: Tensor, at: Packing, memory: Packing, heads: int, dropout: float, empty: Empty
     ) -> Tensor:
+        scale = (q_TD.shape[1] // heads) ** -0.5
+        fill = -math.inf if empty == "nan" else torch.finfo(q_TD.dtype).min
         out_TD, kept = torch.empty_like(q_TD), []
-        for rows, keys, q, kv, out in zip(
-            at.chunks, memory.chunks, at.split(q_TD), memory.split(kv_SX), at.split(out_TD), strict=True
-        ):
-            q_BLD, kv_BSX = rows.unpack(q), keys.unpack(kv)
-            logits_HBLS = q.new_empty(heads, len(q_BLD), q_BLD.shape[1], kv_BSX.shape[1])
-            for h, (q_h, k_h, _) in enumerate(_heads(q_BLD, kv_BSX, heads)):
-                torch.bmm(q_h, k_h.transpose(1, 2), out=logits_HBLS[h])
-            scale = (q.shape[1] // heads) ** -0.5
-            weights = masked_softmax(logits_HBLS.mul_(scale), keys.is_real_BL[:, None], empty, keys.is_full)
-            mask = dropout_mask(weights, dropout) if dropout else None
-            used = weights if mask is None else weights * mask
-            out.copy_(rows.pack(torch.cat([used[h] @ v_h for h, (_, _, v_h) in enumerate(_heads(q_BLD, kv_BSX, heads))], -1)))
-            kept += [weights, used, mask]
-        ctx.save_for_backward(q_TD, kv_SX, *kept)
-        ctx.at, ctx.memory, ctx.heads = at, memory, heads
+        parts = (at.split(q_TD), memory.split(kv_SX), at.split(out_TD))
+        for rows, keys, q, kv, put in zip(at.chunks, memory.chunks, *parts, strict=True):
+            (q_NLE,) = rows.to_heads(q, heads)
+            k_NSE, v_NSE = keys.to_heads(kv, heads, 2, clean=empty == "nan" or keys.has_empty)
+            logits_NLS = q_NLE.new_empty(*q_NLE.shape[:2], k_NSE.shape[1])
+            torch.baddbmm(logits_NLS, q_NLE, k_NSE.transpose(1, 2), beta=0, alpha=scale, out=logits_NLS)
+            if not keys.is_full:
+                logits_NLS.view(heads, -1, *logits_NLS.shape[1:]).masked_fill_(~keys.is_real_BL[:, None], fill)
+            weights_NLS = used_NLS = logits_NLS.softmax(-1)
+            mask = None
+            if dropout:
+                mask = dropout_mask(weights_NLS, dropout)
+                used_NLS = weights_NLS * mask
+            rows.from_heads(used_NLS @ v_NSE, heads, 1, put)
+            kept += [q_NLE, k_NSE, v_NSE, weights_NLS, used_NLS, mask]
+        ctx.save_for_backward(*kept)
+        ctx.at, ctx.memory, ctx.heads, ctx.scale = at, memory, heads, scale
         return out_TD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_TD, kv_SX, *kept = ctx.saved_tensors
-        at, memory, heads = ctx.at, ctx.memory, ctx.heads
-        scale = (q_TD.shape[1] // heads) ** -0.5
-        to_q, to_kv = torch.empty_like(q_TD), torch.empty_like(kv_SX)
-        parts = [at.split(x) for x in (q_TD, grads[0], to_q)] + [memory.split(x) for x in (kv_SX, to_kv)]
-        for i, (rows, keys, q, grad, put_q, kv, put_kv) in enumerate(zip(at.chunks, memory.chunks, *parts, strict=True)):
-            weights, used, mask = kept[3 * i : 3 * i + 3]
-            q_BLD, kv_BSX, grad_BLD = rows.unpack(q), keys.unpack(kv), rows.unpack(grad)
-            slope = torch.empty_like(weights)
-            for h, (grad_h, _, v_h) in enumerate(_heads(grad_BLD, kv_BSX, heads)):
-                torch.bmm(grad_h, v_h.transpose(1, 2), out=slope[h])
+        kept, heads, scale = ctx.saved_tensors, ctx.heads, ctx.scale
+        (grad_TD,), at, memory = grads, ctx.at, ctx.memory
+        to_q_TD, to_kv_SX = torch.empty_like(grad_TD), grad_TD.new_empty(len(memory.at_T), 2 * grad_TD.shape[1])
+        parts = (at.split(grad_TD), at.split(to_q_TD), memory.split(to_kv_SX))
+        for i, (rows, keys, grad, put_q, put_kv) in enumerate(zip(at.chunks, memory.chunks, *parts, strict=True)):
+            q_NLE, k_NSE, v_NSE, weights_NLS, used_NLS, mask = kept[6 * i : 6 * i + 6]
+            (grad_NLE,) = rows.to_heads(grad, heads, clean=True)
+            slope_NLS = (grad_NLE @ v_NSE.transpose(1, 2)).to(weights_NLS.dtype)
             if mask is not None:
-                slope.mul_(mask)
-            slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype).mul_(scale)
-            to_heads = [
-                (slope[h] @ k_h, slope[h].transpose(1, 2) @ q_h, used[h].transpose(1, 2) @ grad_h)
-                for h, ((q_h, k_h, _), grad_h) in enumerate(
-                    zip(_heads(q_BLD, kv_BSX, heads), grad_BLD.chunk(heads, -1), strict=True)
-                )
-            ]
-            to_q_h, to_k_h, to_v_h = zip(*to_heads, strict=True)
-            put_q.copy_(rows.pack(torch.cat(to_q_h, -1)))
-            put_kv.copy_(keys.pack(torch.cat([*to_k_h, *to_v_h], -1)))
-        return to_q, to_kv, None, None, None, None, None
-
-
-def _heads(q_BLD: Tensor, kv_BSX: Tensor, heads: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Views of queries, keys and values for each head."""
-    k_BSD, v_BSD = kv_BSX.chunk(2, dim=-1)
-    return zip(*(x.chunk(heads, dim=-1) for x in (q_BLD, k_BSD, v_BSD)), strict=True)
+                slope_NLS.mul_(mask)
+            slope_NLS = torch._softmax_backward_data(slope_NLS, weights_NLS, -1, weights_NLS.dtype).to(q_NLE.dtype)
+            to_q_NLE, to_kv_PNSE = torch.empty_like(q_NLE), k_NSE.new_empty(2, *k_NSE.shape)
+            torch.baddbmm(to_q_NLE, slope_NLS, k_NSE, beta=0, alpha=scale, out=to_q_NLE)
+            torch.baddbmm(to_kv_PNSE[0], slope_NLS.transpose(1, 2), q_NLE, beta=0, alpha=scale, out=to_kv_PNSE[0])
+            torch.bmm(used_NLS.transpose(1, 2).to(q_NLE.dtype), grad_NLE, out=to_kv_PNSE[1])
+            rows.from_heads(to_q_NLE, heads, 1, put_q)
+            keys.from_heads(to_kv_PNSE, heads, 2, put_kv)
+        return to_q_TD, to_kv_SX, None, None, None, None, None
 
 
 class TargetAttention(nn.Module):

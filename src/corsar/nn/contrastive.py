@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCK = 256  # rows of a matrix of logits that are worked on at once
+SHARP = 40.0  # logits within this have exponentials that can be summed as they are
 
 
 class Bilinear(nn.Module):
@@ -41,29 +42,34 @@ class _BoundedLogSumExp(torch.autograd.Function):
         left_AD, right_ND = left_AD.to(dtype), right_ND.to(dtype)
         out_A, to_sharpness_A = torch.empty_like(left_AD[:, 0]), torch.empty_like(left_AD[:, 0])
         to_left_AD = torch.empty_like(left_AD)
-        slopes_AN = left_AD.new_empty(len(left_AD), len(right_ND))
+        share_A1, slopes_AN = left_AD.new_empty(len(left_AD), 1), left_AD.new_empty(len(left_AD), len(right_ND))
+        is_sharp, scratch = bool(sharpness > SHARP), left_AD.new_empty(2, BLOCK, len(right_ND))
         with torch.autocast(left_AD.device.type, enabled=False):
             for start in range(0, len(left_AD), BLOCK):
                 rows = slice(start, start + BLOCK)
-                tanh = (left_AD[rows] @ right_ND.T).tanh_()
+                tanh, weighed = scratch[:, : len(left_AD[rows])]
+                torch.mm(left_AD[rows], right_ND.T, out=tanh).tanh_()
                 weights = torch.mul(tanh, sharpness, out=slopes_AN[rows])
                 if skip_diagonal:
                     weights.diagonal(start).fill_(float("-inf"))
-                top = weights.amax(1, keepdim=True)
-                total = weights.sub_(top).exp_().sum(1, keepdim=True)
+                top = weights.amax(1, keepdim=True) if is_sharp else 0.0
+                if is_sharp:
+                    weights.sub_(top)
+                total = weights.exp_().sum(1, keepdim=True)
                 out_A[rows] = (top + total.log()).squeeze(1)
-                weights.div_(total)
-                to_sharpness_A[rows] = (weights * tanh).sum(1)
-                weights.mul_(tanh.square_().mul_(-sharpness).add_(sharpness))
-                to_left_AD[rows] = weights @ right_ND
-        ctx.save_for_backward(left_AD, slopes_AN, to_left_AD, to_sharpness_A)
+                share = 1 / total
+                to_sharpness_A[rows] = torch.mul(weights, tanh, out=weighed).sum(1) * share[:, 0]
+                weights.addcmul_(weighed, tanh, value=-1)
+                to_left_AD[rows] = (weights @ right_ND).mul_(share * sharpness)
+                share_A1[rows] = share
+        ctx.save_for_backward(left_AD, slopes_AN, to_left_AD, to_sharpness_A, share_A1 * sharpness)
         return out_A
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        left_AD, slopes_AN, to_left_AD, to_sharpness_A = ctx.saved_tensors
+        left_AD, slopes_AN, to_left_AD, to_sharpness_A, share_A1 = ctx.saved_tensors
         grad_A1 = grads[0][:, None]
-        return grad_A1 * to_left_AD, slopes_AN.T @ (grad_A1 * left_AD), grads[0] @ to_sharpness_A, None
+        return grad_A1 * to_left_AD, slopes_AN.T @ (grad_A1 * share_A1 * left_AD), grads[0] @ to_sharpness_A, None
 
 
 def bounded_logsumexp(left_AD: Tensor, right_ND: Tensor, sharpness: Tensor, *, skip_diagonal: bool = False) -> Tensor:

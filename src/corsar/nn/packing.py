@@ -1,6 +1,7 @@
 """Real positions of a padded batch as one flat list, so that padding costs nothing and can change nothing.
 
-Shape suffixes: B rows, L slots, T real positions (all rows one after another), E channels.
+Shape suffixes: B rows, L slots, T real positions (all rows one after another), E channels, H heads,
+P parts that stand side by side in the channels (keys and values).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Rows:
         self.shape = is_real_BL.shape
         self.at_T = is_real_BL.reshape(-1).nonzero().squeeze(1)
         self.is_full = len(self.at_T) == is_real_BL.numel()
+        self.has_empty = not self.is_full and not bool(is_real_BL.any(1).all())
+        self._places: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def pack(self, padded_BLE: Tensor) -> Tensor:
         """The real positions, [T, ...]."""
@@ -45,6 +48,30 @@ class Rows:
         if not self.is_full:
             flat = _Place.apply(packed_TE, self.at_T, self.is_real_BL.numel())  # type: ignore[no-untyped-call]
         return flat.reshape(*self.shape, *packed_TE.shape[1:])
+
+    def to_heads(self, packed_TE: Tensor, heads: int, parts: int = 1, *, clean: bool = False) -> Tensor:
+        """Rows head by head, [P, H B, L, E / H / P], in one copy; at padding any real position, or zeros where `clean`."""
+        size, (places, _) = packed_TE.shape[1] // (heads * parts), self._at_heads(heads, parts)
+        if not len(self.at_T):
+            return packed_TE.new_zeros(parts, heads * self.shape[0], self.shape[1], size)
+        spread = packed_TE.reshape(-1, size).index_select(0, places).view(parts * heads, *self.shape, size)
+        if clean and not self.is_full:
+            spread.masked_fill_(~self.is_real_BL[..., None], 0)
+        return spread.view(parts, heads * self.shape[0], self.shape[1], size)
+
+    def from_heads(self, spread: Tensor, heads: int, parts: int, out_TE: Tensor) -> None:
+        """Write the real positions of what `to_heads` gives into `out_TE`, [T, E]."""
+        size, (_, places) = spread.shape[-1], self._at_heads(heads, parts)
+        torch.index_select(spread.view(-1, size).to(out_TE.dtype), 0, places, out=out_TE.view(-1, size))
+
+    def _at_heads(self, heads: int, parts: int) -> tuple[Tensor, Tensor]:
+        """Where each padded position of each part and head stands among the packed ones, and the other way round."""
+        if (heads, parts) not in self._places:
+            each = torch.arange(parts * heads, device=self.at_T.device)
+            packed = (self.is_real_BL.reshape(-1).cumsum(0) - 1).clamp_(min=0)
+            spread = packed * len(each) + each[:, None]
+            self._places[heads, parts] = spread.view(-1), (each * len(packed) + self.at_T[:, None]).view(-1)
+        return self._places[heads, parts]
 
 
 class Packing(Rows):

@@ -144,7 +144,6 @@ class Run:
             self.log = Log(self.run_dir / "metrics.jsonl", told.get("metrics_bytes", 0))
             if self.config.run.tensorboard:
                 self.board = Board(self.run_dir / "tensorboard", self._steps_done())
-        set_learning_rate(self.optimizer, self.state.schedule.learning_rate)
         if self.last_step() < FEW_STEPS and self.config.train.batch_size > 64:
             self.progress.say(f"only {self.last_step()} steps in all: on few cases, --train.batch_size 64 learns more")
         if note := crowded(self.threads):
@@ -179,6 +178,13 @@ class Run:
         stopped = self.state.schedule.since_best >= self.config.train.stop_patience
         return stopped or self._steps_done() >= self.last_step()
 
+    def learning_rate(self) -> float:
+        """Of the step to come."""
+        settings, done = self.config.train, self._steps_done()
+        rise = min(1.0, (done + 1) / max(1, settings.warmup))
+        fall = 1 - done / self.last_step() if settings.decay == "linear" else 1.0
+        return self.state.schedule.learning_rate * rise * fall
+
     def step(self) -> float:
         """One joint step; the loss."""
         state, start = self.state, time.perf_counter()
@@ -192,6 +198,7 @@ class Run:
         self.processes.mean_gradients(self.model)
         if self.config.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+        set_learning_rate(self.optimizer, self.learning_rate())
         self.optimizer.step()
         for name, value in terms.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
@@ -233,7 +240,7 @@ class Run:
             return
         line: dict[str, Any] = {"kind": "steps", "epoch": state.epoch, "step": self._steps_done()}
         line |= {name: value / state.steps for name, value in state.sums.items()}
-        line |= {"learning_rate": state.schedule.learning_rate, "cases_per_s": round(state.cases / state.seconds, 1)}
+        line |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "cases_per_s": round(state.cases / state.seconds, 1)}
         self._tell(line)
         state.sums, state.steps, state.cases, state.seconds = {}, 0, 0, 0.0
 
@@ -243,7 +250,7 @@ class Run:
         self._log_steps()
         score = validation_score(self.model, self.dataset, self.config) if self.processes.is_first else 0.0
         score = self.processes.same(score)
-        used = state.schedule.learning_rate
+        used = self.optimizer.param_groups[0]["lr"]
         is_best = state.schedule.update(score, state.epoch, self.config.train)
         if is_best and self.processes.is_first:
             save_artifact(self.run_dir / "artifact", self.model, self.config, self.dataset)
@@ -253,7 +260,6 @@ class Run:
         self.progress.say(f"epoch {state.epoch + 1}: validation NDCG@5 {score:.4f} ({best})")
         if state.step == self.loader.steps_per_epoch:
             state.epoch, state.step = state.epoch + 1, 0
-        set_learning_rate(self.optimizer, state.schedule.learning_rate)
         self._checkpoint()
 
     def _tell(self, line: dict[str, Any]) -> None:
