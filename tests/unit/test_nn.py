@@ -127,16 +127,18 @@ def test_packing_equals_boolean_indexing(lengths: list[int]) -> None:
     same(at.mean(packed), torch.stack([p[:n].sum(0) / max(n, 1) for p, n in zip(plain, lengths, strict=True)]), packed)
 
 
-@pytest.mark.parametrize("sharp", [10.0, 90.0])  # exp(90) has no room in float32
+@pytest.mark.parametrize(("sharp", "dtype"), [(10.0, torch.float32), (90.0, torch.float64)])
 @pytest.mark.parametrize("skip", [False, True])
-def test_fast_logsumexp_equals_its_plain_twin(skip: bool, sharp: float) -> None:
-    left, right = torch.randn(300, DIM, requires_grad=True), torch.randn(300, DIM, requires_grad=True)  # two blocks
-    sharpness = torch.tensor(sharp, requires_grad=True)
+def test_fast_logsumexp_equals_its_plain_twin(skip: bool, sharp: float, dtype: torch.dtype) -> None:
+    left, right = (torch.randn(300, DIM, dtype=dtype, requires_grad=True) for _ in range(2))  # two blocks
+    sharpness = torch.tensor(sharp, dtype=dtype, requires_grad=True)
     plain = torch.tanh(left @ right.T) * sharpness
     if skip:
         plain = plain.masked_fill(torch.eye(300, dtype=torch.bool), float("-inf"))
     fast = bounded_logsumexp(left, right, sharpness, skip_diagonal=skip)
     same(fast, torch.logsumexp(plain, 1), left, right, sharpness)
+    single = bounded_logsumexp(left.float(), right.float(), sharpness.float(), skip_diagonal=skip)  # it has no room for exp(90)
+    torch.testing.assert_close(single, fast.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_pair_loss_equals_cross_entropy_over_each_pair() -> None:
