@@ -2,10 +2,11 @@
 
 `python benchmarks/autocorrelation.py [--json] [--out PAGE]`
 
-Forward and backward, float32, on random numbers. The contestants of a case take turns in one process, with the memory settings
-that Python has by itself; memory is measured in processes of their own. Before a case is timed, ours in the published form must
-give the readings and gradients of the twin (`twin_autocorrelation.py`). A twin slower than the published code by more than 15 %
-does not count, and the table says so. `--out PAGE` writes the tables, with a plot of time against length beside them.
+Forward and backward, float32, on random numbers. The contestants of a case take turns in one process, in an order drawn anew
+each time, with the memory settings that Python has by itself; memory is measured in processes of their own. Before a case is
+timed, ours in the published form must give the readings and gradients of the twin (`twin_autocorrelation.py`). A twin slower
+than the published code by more than 15 % does not count, and the table says so. `--out PAGE` writes the tables, with a plot of
+time against length beside them.
 
 Shape suffixes: B rows, L slots, H heads, E channels of a head, D channels of all heads, X channels in and out of a layer.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -128,12 +130,13 @@ class Contest:
 
 
 def seconds(ways: dict[str, Run], repeats: int) -> dict[str, list[float]]:
-    """How long each took, in turns; the first ones warm up."""
+    """How long each took; the first ones warm up. Who follows the twin finds cold caches, so that the order is drawn anew."""
     took: dict[str, list[float]] = {name: [] for name in ways}
+    draw = random.Random(0)
     for _ in range(WARM_UP + repeats):
-        for name, run in ways.items():
+        for name in draw.sample(list(ways), len(ways)):
             start = time.perf_counter()
-            run()
+            ways[name]()
             took[name].append(time.perf_counter() - start)
     return {name: times[WARM_UP:] for name, times in took.items()}
 

@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from lag_kit import gap_at_cut, plain_choice, plain_row, plain_scores
 
 from corsar.errors import ConfigError
+from corsar.nn import lags
 from corsar.nn.autocorrelation import AutoCorrelation, Options, auto_correlation
-from corsar.nn.lags import SHORT, lag_scores
+from corsar.nn.lags import FEW, SHORT, lag_scores
 
 PUBLISHED: dict[str, Any] = {"lags": "paper_code", "direction": "paper", "normalise": False}
 FORMS: dict[str, dict[str, Any]] = {
@@ -75,9 +76,9 @@ def test_layer_equals_its_definition(form: str, slots: int) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("slots", [SHORT, SHORT + 1])
+@pytest.mark.parametrize("slots", [FEW, FEW + 1, SHORT, SHORT + 1])
 @pytest.mark.parametrize("direction", ["back", "paper"])
-def test_layer_equals_its_definition_on_both_sides_of_the_threshold(slots: int, direction: str) -> None:
+def test_layer_equals_its_definition_on_both_sides_of_each_threshold(slots: int, direction: str) -> None:
     layer = make(dim=2, direction=direction).double()
     lengths = [slots, slots - 1, 37]
     x = rows_of(lengths, slots, 2, torch.float64).requires_grad_()
@@ -91,6 +92,32 @@ def test_layer_equals_its_definition_on_both_sides_of_the_threshold(slots: int, 
             pairs = zip(gradients(out[b, :n], pull, x, layer), gradients(plain, pull, x, layer), strict=True)
             for ours, theirs in pairs:
                 torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 25])
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_as_long_as_the_slots_equal_the_definition_without_lengths(form: str, slots: int) -> None:
+    layer = make(**FORMS[form]).double()
+    x = rows_of([slots] * 3, slots, dtype=torch.float64).requires_grad_()
+    out, plain = layer(x), torch.stack([plain_row(layer, row) for row in x])
+    torch.testing.assert_close(out, plain)
+    pull = torch.randn_like(plain)
+    for ours, theirs in zip(gradients(out, pull, x, layer), gradients(plain, pull, x, layer), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("slots", [FEW, SHORT, SHORT + 1])
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_scores_by_chunks_equal_those_of_each_row(slots: int, is_padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lags, "PRODUCTS", 3 * slots**2)
+    monkeypatch.setattr(lags, "SPECTRUM", 3 * 2 * lags._fast_size(2 * slots))
+    lengths = [slots - 7 * row if is_padded else slots for row in range(8)]  # chunks of 3, 3 and 2
+    q, k = (rows_of(lengths, slots, 2, torch.float64, seed) for seed in (0, 1))
+    for row, length in enumerate(lengths):
+        q[row, length:] = k[row, length:] = 0
+    scores = lag_scores(q, k, torch.tensor(lengths) if is_padded else None)
+    for row, n in enumerate(lengths):
+        torch.testing.assert_close(scores[row, :n], plain_scores(q[row, :n], k[row, :n]))
 
 
 @pytest.mark.parametrize("keys", [1, 9, 17, 30])

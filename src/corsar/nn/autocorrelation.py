@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corsar.errors import ConfigError
-from corsar.nn.lags import by_norms, choose_lags, lag_scores, lag_weights, most_kept, num_kept, scores_at, shifted_sum
+from corsar.nn.lags import by_norms, choose_lags, lag_scores, lag_weights, most_kept, num_kept, reads, scores_at, shifted_sum
 from corsar.nn.padding import Padding
 
 Which = Literal["exact", "paper_code"]
@@ -86,14 +86,14 @@ def auto_correlation(
             energy_2B = torch.stack([torch.linalg.vector_norm(x, dim=(1, 2)).square() for x in (q_BLD, k_BLD)])
             score_BL = score_BL * by_norms(*energy_2B)[:, None]
         if options.lags == "paper_code":
-            lag_BM = _paper_lags(score_BL, options.factor, training)
-            is_kept_BM = torch.ones_like(lag_BM, dtype=torch.bool)
+            lag_BM, is_kept_BM = _paper_lags(score_BL, options.factor, training), None
         else:
             lag_BM, is_kept_BM = exact_lags(score_BL, length_B, options)
+        read = None if torch.compiler.is_exporting() else reads(lag_BM, q_BLD.shape[1], length_B)
     scale = 1 / q_BLD.shape[2] if sharpness is None else sharpness
-    logit_BM = scores_at(q_BLD, k_BLD, score_BL, lag_BM, length_B, energy_2B) * scale
+    logit_BM = scores_at(q_BLD, k_BLD, score_BL, lag_BM, length_B, energy_2B, read) * scale
     weight_BM = lag_weights(logit_BM, is_kept_BM)
-    out_BLE = shifted_sum(v_BLE, weight_BM, lag_BM, length_B, options.direction == "back")
+    out_BLE = shifted_sum(v_BLE, weight_BM, lag_BM, length_B, options.direction == "back", read)
     return out_BLE, Lags(lag_BM, weight_BM, score_BL * scale)
 
 
@@ -102,17 +102,22 @@ def cosine_scale(q_energy: Tensor, k_energy: Tensor, sharpness: Tensor) -> Tenso
     return sharpness * by_norms(q_energy, k_energy)
 
 
-def exact_lags(score_BL: Tensor, length_B: Tensor | None, options: Options) -> tuple[Tensor, Tensor]:
-    """The lags that each row keeps, and which of the M columns count, both [B, M]; None: all rows have L places."""
-    rows, slots = score_BL.shape
-    length_B = torch.full((rows,), slots, device=score_BL.device) if length_B is None else length_B
+def exact_lags(score_BL: Tensor, length_B: Tensor | None, options: Options) -> tuple[Tensor, Tensor | None]:
+    """The lags that each row keeps, [B, M], and which of them count; None: all rows have L places, and all lags count."""
+    slots = score_BL.shape[1]
+    most = most_kept(slots, options.factor)
+    if length_B is None:
+        if options.lag_zero or slots == 1:
+            return choose_lags(score_BL, None, None, most), None
+        return choose_lags(score_BL[:, 1:], None, None, min(most, slots - 1)) + 1, None
     lag_L = torch.arange(slots, device=score_BL.device)
     allowed_BL = lag_L < length_B.clamp(min=1)[:, None]
     keep_B = num_kept(length_B, options.factor)
     if not options.lag_zero:
         allowed_BL &= (lag_L > 0) | (length_B <= 1)[:, None]
         keep_B = keep_B.minimum((length_B - 1).clamp(min=1))
-    return choose_lags(score_BL, allowed_BL, keep_B, most_kept(slots, options.factor))
+    is_kept_BM = torch.arange(most, device=score_BL.device) < keep_B[:, None]
+    return choose_lags(score_BL, allowed_BL, keep_B, most), is_kept_BM
 
 
 def _paper_lags(score_BL: Tensor, factor: float, training: bool) -> Tensor:
@@ -136,10 +141,10 @@ def _causal(q_BLD: Tensor, k_BLD: Tensor, v_BLE: Tensor, options: Options, sharp
     else:
         q_energy_BL, k_energy_BL = (x.square().sum(2).cumsum(1) for x in (q_BLD, k_BLD))
         score_BLL = score_BLL * cosine_scale(q_energy_BL, k_energy_BL, sharpness)[..., None]
-    lag_NM, is_kept_NM = exact_lags(score_BLL.detach().reshape(-1, slots), (at_L + 1).repeat(rows), options)
-    lag_BLM, is_kept_BLM = (x.view(rows, slots, x.shape[1]) for x in (lag_NM, is_kept_NM))
-    logit_BLM = score_BLL.gather(2, lag_BLM)
-    weight_BLM = lag_weights(logit_BLM, is_kept_BLM)
+    score_NL = score_BLL.reshape(-1, slots)
+    lag_NM, is_kept_NM = exact_lags(score_NL.detach(), (at_L + 1).repeat(rows), options)
+    weight_NM = lag_weights(score_NL.gather(1, lag_NM), is_kept_NM)
+    lag_BLM, weight_BLM = (x.view(rows, slots, lag_NM.shape[1]) for x in (lag_NM, weight_NM))
     read_BLM = (at_L[:, None] - lag_BLM).clamp(min=0)
     reads_BLL = torch.zeros_like(score_BLL).scatter_add(2, read_BLM, weight_BLM)
     return reads_BLL @ v_BLE, Lags(lag_BLM, weight_BLM, score_BLL)
