@@ -1,13 +1,15 @@
 """Train and evaluate every row of docs/results/places.md, then write it: `python benchmarks/places.py` (`make results-places`).
 
 What is finished is not done again: a killed run goes on from its checkpoint, and figures that were taken are kept beside the
-runs. Each step is a `corsar` command. A row with several seeds is its mean over them, case by case, before it is compared.
+runs. Each row is a `corsar` command, done in this process to spare its start. A row with several seeds is its mean over them,
+case by case, before it is compared. With --have the page is written of what there is, and says which rows have fewer seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import numpy as np
 import polars as pl
 from results import SEEDS, corsar, train_seconds
 
+from corsar.api import evaluate_runs, train_run
+from corsar.config import load_config
 from corsar.data.store import open_dataset
 from corsar.evaluate.metrics import case_metric, user_intervals
 from corsar.evaluate.report import read_places, read_report, table_rows
@@ -29,7 +33,7 @@ SPLITS = {
 }
 UNTRAINED = ("popularity", "nearest", "markov", "visits", "visits_markov")
 TRAINED = (
-    "sasrec", "automtn_paper", "automtn_code", "automtn_text", "automtn_code_returns", "automtn_text_returns",
+    "habits", "automtn_code_returns", "automtn_text_returns", "sasrec", "automtn_code", "automtn_text", "automtn_paper",
 )  # fmt: skip
 METRICS = ("HR@1", "HR@5", "HR@10", "HR@20", "MRR")
 AGAINST = ("visits", "visits_markov")
@@ -63,23 +67,31 @@ def prepare(city: str, split: str, out: Path, *more: str) -> None:
 
 def run_row(data: Path, home: Path, row: str, seed: int, threads: str) -> tuple[Path, str]:
     """The run of a row, trained and evaluated, and the command of its training."""
-    run = home / (f"{row}_s{seed}" if seed else row)
-    words = ["train", f"configs/places_{row}.toml", "--data", str(data), "--out", str(run)]
+    run, file = home / (f"{row}_s{seed}" if seed else row), f"configs/places_{row}.toml"
+    words = ["train", file, "--data", str(data), "--out", str(run)]
     words += ["--run.seed", str(seed)] if seed else []
     if not (run / "done").exists():
-        corsar(*words, "--run.threads", threads, *(["--resume"] if (run / "config.toml").exists() else []))
-        corsar("evaluate", str(run), "--no-baselines", "--run.threads", threads)
+        sys.stderr.write(f"corsar {' '.join(words)}\n")
+        told = {"data.path": str(data), "run.threads": threads} | ({"run.seed": str(seed)} if seed else {})
+        train_run(load_config(Path(file), told), run, resume=(run / "config.toml").exists())
+        evaluate_runs([run], overrides={"run.threads": threads, "evaluate.bootstrap": "0"}, baselines=False)
         (run / "done").write_text("trained and evaluated\n")
     return run, f"corsar {' '.join(words)}"
 
 
 def rows_of(
-    data: Path, home: Path, names: tuple[str, ...], seeds: tuple[int, ...], threads: str
+    data: Path, home: Path, names: tuple[str, ...], seeds: Seeds, threads: str, have: bool = False
 ) -> tuple[list[Row], list[str]]:
     """Rows with all their seeds, and lines of commands and times; figures of unlike protocols are refused."""
     rows, lines, reports = [], [], []
     for name in names:
-        made = [run_row(data, home, name, seed, threads) for seed in (seeds if name in TRAINED else (0,))]
+        wanted = seeds if name in TRAINED else (0,)
+        if have:
+            wanted = tuple(seed for seed in wanted if (home / (f"{name}_s{seed}" if seed else name) / "done").exists())
+        if not wanted:
+            lines.append(f"| {name} | 0 | not trained | – | – |")
+            continue
+        made = [run_row(data, home, name, seed, threads) for seed in wanted]
         told = [read_report(run) for run, _ in made]
         reports += told
         rows.append(Row(name, [read_places(run, report).sort("case") for (run, _), report in zip(made, told, strict=True)]))
@@ -120,11 +132,13 @@ def comparisons(rows: list[Row]) -> list[str]:
     return lines
 
 
-def part(city: str, split: str, home: Path, names: tuple[str, ...], seeds: tuple[int, ...], threads: str) -> list[str]:
+def part(
+    city: str, split: str, home: Path, names: tuple[str, ...], seeds: Seeds, threads: str, have: bool = False
+) -> list[str]:
     """The tables of one city and split."""
     data = Path("datasets/places") / f"{city}_{split}"
     prepare(city, split, data)
-    rows, lines = rows_of(data, home / f"{city}_{split}", names, seeds, threads)
+    rows, lines = rows_of(data, home / f"{city}_{split}", names, seeds, threads, have)
     dataset = open_dataset(data)
     cases = dataset.cases("test", "next_place")
     returns = is_return(cases, dataset.history)
@@ -168,10 +182,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--rows", nargs="*", default=[*UNTRAINED, *TRAINED], choices=[*UNTRAINED, *TRAINED])
     parser.add_argument("--only", metavar="CITY_SPLIT", help="as calgary_leave_last: train this part, write no page")
+    parser.add_argument("--have", action="store_true", help="write the page of the rows that are finished")
     given = parser.parse_args()
     home, names, seeds = Path("runs/places"), tuple(given.rows), tuple(given.seeds)
     parts = [(city, split) for city in CITIES for split in SPLITS if given.only in (None, f"{city}_{split}")]
-    tables = [part(city, split, home, names, seeds, given.threads) for city, split in parts]
+    tables = [part(city, split, home, names, seeds, given.threads, given.have) for city, split in parts]
     if given.only:
         print("\n".join(tables[0]))
         return

@@ -53,6 +53,27 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def audited() -> Generator[None, None, None]:
+    """Every dataset directory that is prepared in these tests goes through the look-ahead audit."""
+    from corsar.data import beside
+
+    put = beside._put_in_place
+
+    def put_and_audit(made: Path, out: Path) -> None:
+        put(made, out)
+        if (out / "history").is_dir() and (out / "cases").is_dir():
+            from corsar.data.audit import audit_dataset
+            from corsar.data.store import open_dataset
+
+            leaks = audit_dataset(open_dataset(out))[0]
+            assert not leaks, f"{out} looks ahead: {leaks}"
+
+    beside._put_in_place = put_and_audit
+    yield
+    beside._put_in_place = put
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the repository; the test skips where there is none."""

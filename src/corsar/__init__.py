@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from corsar.api.forecasters import Autoformer as Autoformer
     from corsar.api.forecasters import NLinear as NLinear
     from corsar.api.forecasters import SeasonalNaive as SeasonalNaive
+    from corsar.api.release import prepare_unisar_release as prepare_unisar_release
     from corsar.artifact import open_artifact as open_artifact
     from corsar.config import Config as Config
     from corsar.config import load_config as load_config
@@ -67,6 +68,7 @@ _PLACES = {
     "prepare_foursquare": "corsar.api",
     "prepare_kuaisar": "corsar.api",
     "prepare_tables": "corsar.api",
+    "prepare_unisar_release": "corsar.api.release",
     "recommend": "corsar.api",
     "search": "corsar.api",
     "train_run": "corsar.api",

@@ -26,10 +26,12 @@ from corsar.sources.truth import DEFAULTS
 COMMON = {
     "data.feed_len": "20",
     "data.search_len": "10",
-    "train.epochs": "6",
+    "train.epochs": "9",
     "train.batch_size": "128",
+    "train.num_negatives": "2",
     "train.align_negatives": "64",
-    "train.learning_rate": "5e-3",
+    "train.learning_rate": "6e-3",
+    "train.decay": "linear",
     "train.search_weight": "1",
     "train.valid_cases": "200",
     "evaluate.candidates": "sampled:99",
@@ -41,17 +43,20 @@ SMALL = {
     "model.embedding_std": "0.5",  # Xavier-normal starts so small that a short training would end before it begins
     "model.word_dim": "16",
     "model.dropout": "0",
+    "model.heads": "1",
     "model.own_experts": "2",
     "model.shared_experts": "2",
     "model.expert_dim": "32",
     "model.tower": "[32]",
     "model.head": "[32]",
-    "model.transition_weight": "0.01",
+    "model.item_query_weight": "0.1",  # what is searched for tells the kinds of items apart: the short training needs it
+    "model.item_query_temperature": "0.1",
+    "model.transition_weight": "0.001",
 }
 RUNS: dict[str, dict[str, str]] = {
     "popularity": {"model.name": "popularity"},
     "bm25": {"model.name": "bm25", "train.tasks": '["search"]'},
-    "sasrec": {"model.name": "sasrec", "model.dim": "32", "model.blocks": "1", "model.dropout": "0"},
+    "sasrec": {"model.name": "sasrec", "model.dim": "32", "model.blocks": "1", "model.dropout": "0", "train.epochs": "3"},
     "unisar": {"model.name": "unisar", **SMALL},
     "unisar_own": {"model.name": "unisar", "data.history": "own", **SMALL},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
+_PLAIN = r"^(?:[a-z0-9_]+(?: [a-z0-9_]+)*)?$"  # a text whose words are what stands between its spaces
 _RUN = rf"[{_CJK}]+|[\w&&[^{_CJK}]]+"
 
 
@@ -20,6 +21,8 @@ def words(text: str) -> list[str]:
 def words_column(texts: pl.Series) -> pl.Series:
     """The words of each text: a Series of `list[str]`, an empty list where there is no text."""
     texts = texts.cast(pl.String)
+    if texts.str.contains(_PLAIN).all():
+        return texts.replace("", None).str.split(" ").fill_null([])
     runs = texts.str.to_lowercase().str.replace_all("ß", "ss", literal=True).str.extract_all(_RUN).fill_null([])
     if not texts.str.contains(f"[{_CJK}]").any():
         return runs

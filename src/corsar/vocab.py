@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,24 @@ def _series(ids: Ids) -> pl.Series:
     raise DataError(f"ids must be integers or strings, not {series.dtype}; cast the id column first")
 
 
+def _ascend(ids: pl.Series) -> bool:
+    """Whether the ids are numbers, each larger than the one before."""
+    return ids.dtype == pl.Int64 and ids.is_sorted() and not (ids.slice(1) == ids.slice(0, max(0, len(ids) - 1))).any()
+
+
+def _bisect(ids: Rows, asked: pl.Series) -> Rows:
+    """Row of each id asked for among the ascending ids, 0 where it is not there or null."""
+    wanted = asked.fill_null(0).to_numpy()
+    order = np.argsort(wanted)  # neighbours among the wanted are then neighbours in memory
+    at = np.empty(len(wanted), dtype=np.int64)
+    at[order] = np.searchsorted(ids, wanted[order])
+    found = np.zeros(len(wanted), dtype=bool)
+    inside = at < len(ids)
+    found[inside] = ids[at[inside]] == wanted[inside]
+    rows: Rows = np.where(found & asked.is_not_null().to_numpy(), at + 1, 0)
+    return rows
+
+
 class Vocab:
     """Ids in a fixed order; the first id is row 1. `len` is the number of ids, without the padding row."""
 
@@ -34,14 +53,19 @@ class Vocab:
         series = _series(ids).rename("id")
         if series.null_count():
             raise DataError(f"{series.null_count()} ids of a vocabulary are null; drop those rows first")
-        if series.n_unique() != len(series):
+        self._ids = series
+        # sorted numbers are found by bisection and need no table, which for millions of ids is larger than they are
+        self._sorted = series.to_numpy() if _ascend(series) else None
+        if self._sorted is None and series.n_unique() != len(series):
             twice = series.filter(series.is_duplicated())[0]
             raise DataError(f"id {twice!r} stands twice in a vocabulary; keep one row for each id")
-        self._ids = series
-        self._table = pl.DataFrame({"id": series, "row": np.arange(1, len(series) + 1)})
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @cached_property
+    def _table(self) -> pl.DataFrame:
+        return pl.DataFrame({"id": self._ids, "row": np.arange(1, len(self._ids) + 1)})
 
     @property
     def dtype(self) -> pl.DataType:
@@ -54,11 +78,16 @@ class Vocab:
         Ids of the other type are read as this one ("12" is 12), so that ids from a command line find their row.
         """
         given = _series(ids)
-        asked = pl.DataFrame({"id": given.cast(self.dtype, strict=False)})
-        rows = asked.join(self._table, on="id", how="left", maintain_order="left")["row"].fill_null(0)
-        if missing == "raise" and (unknown := given.filter(rows == 0)).len():
+        asked = given.cast(self.dtype, strict=False)
+        rows = self._found(asked) if self._sorted is None else _bisect(self._sorted, asked)
+        if missing == "raise" and (unknown := given.filter(pl.Series(rows) == 0)).len():
             some = ", ".join(repr(one) for one in unknown.unique(maintain_order=True).head(3).to_list())
             raise DataError(f"ids unknown: {unknown.len()} ({some}); prepare the dataset with them, or leave them out")
+        return rows
+
+    def _found(self, asked: pl.Series) -> Rows:
+        frame = asked.rename("id").to_frame()
+        rows = frame.join(self._table, on="id", how="left", maintain_order="left")["row"].fill_null(0)
         return rows.to_numpy(writable=True)
 
     def ids(self, rows: Rows | Iterable[int]) -> pl.Series:

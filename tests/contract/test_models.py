@@ -42,9 +42,8 @@ def build(name: str, seed: int = 0, **options: object) -> Model:
         if mixer:
             options |= {"mixer": mixer[0], "lag_factor": 3.0}  # with one lag alone there is no weight to learn
         model = cls(cls.Config(**{**SMALL.get(base, {}), **options}), SIZES)  # type: ignore[arg-type]
-    if not cls.trained:
-        _, catalogue, events = world()
-        model.count(events, catalogue)
+    _, catalogue, events = world()
+    model.count(events, catalogue)
     return model.eval()
 
 
@@ -130,7 +129,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize(("name", "task"), TRAINED)
+@pytest.mark.parametrize(("name", "task"), [one for one in TRAINED if one[0] != "habits"])  # that has no memory for a case
 def test_learns_a_known_answer(name: str, task: Task) -> None:
     model = build(name).train()
     batch = batch_of(task, [1, 3, 4, 5, 6, 7])

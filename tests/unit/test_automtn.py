@@ -1,5 +1,6 @@
 """AutoMTN and its return head: losses, what a distance does, sampled catalogues, presets."""
 
+import copy
 import dataclasses
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from corsar.data.build import build_dataset
 from corsar.data.loader import TrainLoader
 from corsar.data.store import Dataset, open_dataset
 from corsar.geo import distance_km
-from corsar.models.automtn import AutoMTNNet
-from corsar.models.returns import visits_of
+from corsar.models.automtn import GAIN, AutoMTNNet
+from corsar.models.habits import HabitsNet
+from corsar.models.returns import LATER, POPULAR, UNSEEN, ReturnHead, compared_rows, visits_of
+from corsar.models.visits_markov import VisitsMarkov
 from corsar.places import PlaceBatch
 from corsar.schema import make_tables
 from corsar.train.loop import fresh_model
@@ -32,6 +35,12 @@ def net(dataset: Dataset, **told: str) -> tuple[AutoMTNNet, TrainLoader]:
     keys = {"model__name": "automtn", "model__dim": "8", "model__history_len": "9", **told}
     model, config = fresh_model(settings(dataset.path, **keys), dataset)
     assert isinstance(model, AutoMTNNet)
+    return model.eval(), TrainLoader(dataset, config.data, config.train, 0)
+
+
+def habits(dataset: Dataset) -> tuple[HabitsNet, TrainLoader]:
+    model, config = fresh_model(settings(dataset.path, model__name="habits"), dataset)
+    assert isinstance(model, HabitsNet)
     return model.eval(), TrainLoader(dataset, config.data, config.train, 0)
 
 
@@ -60,7 +69,7 @@ def test_automtn_loss_over_drawn_places_is_right_in_the_mean(dataset: Dataset, h
     model, loader = net(dataset, model__return_head=head, train__drawn_places="6")
     batch, num_items = step(loader), loader.catalogue.num_items
     target_B = batch.candidates_BC[:, 0]
-    rows_R, at_B, extra_R = model._catalogue(batch, target_B)
+    rows_R, at_B, extra_R = compared_rows(num_items, target_B, batch.drawn_N)
     assert torch.equal(rows_R[at_B], target_B)
     full = dataclasses.replace(batch, drawn_N=None)
     logits = model.place_logits(model.encode(batch), model.places.value.weight[1:], batch.points_I3[1:])
@@ -71,7 +80,7 @@ def test_automtn_loss_over_drawn_places_is_right_in_the_mean(dataset: Dataset, h
     sums = []
     for number in range(600):
         drawn = torch.randperm(num_items, generator=torch.Generator().manual_seed(number))[:6] + 1
-        rows_R, _, extra_R = model._catalogue(dataclasses.replace(batch, drawn_N=drawn).take(torch.tensor([3])), target_B[3:4])
+        rows_R, _, extra_R = compared_rows(num_items, target_B[3:4], drawn)
         sums.append((logits[3, rows_R[1:] - 1] + extra_R[1:]).exp().sum())
     found = torch.stack(sums)
     assert abs(found.mean() - logits[3].exp().sum()) < 4 * found.std() / len(sums) ** 0.5
@@ -109,19 +118,77 @@ def test_automtn_predictors_are_as_written_down(dataset: Dataset) -> None:
 
 def test_automtn_return_head_is_the_mixture_as_written_down(dataset: Dataset) -> None:
     model, loader = net(dataset)
-    batch = step(loader)
+    batch, num_items = step(loader), loader.catalogue.num_items
     head = model.returns
     assert head is not None
-    torch.nn.init.normal_(head.bias.weight)
+    assert model.gain is not None
+    scramble(head)
+    torch.nn.init.constant_(model.gain, 0.07)
     plain = type(model)(model.config.model_copy(update={"return_head": False}), model.sizes).eval()
-    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("returns.")})
-    every = whole(batch, loader.catalogue.num_items)
-    found, discovered, weights = model.score(every), plain.score(every), head.weigh(batch)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith(("returns.", "gain"))})
+    every = whole(batch, num_items)
+    found, weights, gate = model.score(every), head.weigh(batch), head._moves(batch)[0]
+    discovered = GAIN * model.gain * plain.score(every)
+    share = POPULAR * (head.popularity[1:] + UNSEEN) / head.popularity.sum()
+    moves = moves_of(dataset)
     for row in range(len(batch)):
-        mass = (discovered[row] + head.bias.weight[1:, 0]).exp()
-        for at in range(int(batch.feed_is_real_BF[row].sum())):
-            mass[batch.feed_items_BF[row, at] - 1] += weights[row, at].exp()
+        mass = (discovered[row] + head.bias.weight[1:, 0]).exp() * share
+        past = batch.feed_items_BF[row][batch.feed_is_real_BF[row]]
+        for at, place in enumerate(past.tolist()):
+            mass[place - 1] += weights[row, at].exp()
+        if len(past):
+            mass += gate[row].exp() * moves[past[-1], 1:] / moves[past[-1]].sum().clamp(min=1)
         torch.testing.assert_close(found[row], mass.log(), rtol=1e-4, atol=1e-4)
+
+
+def test_automtn_return_head_begins_as_visits_and_markov(dataset: Dataset) -> None:
+    model, loader = net(dataset)
+    every, head = whole(step(loader), loader.catalogue.num_items), model.returns
+    assert head is not None
+    tie = POPULAR / float(head.popularity.sum())
+    rule = VisitsMarkov(VisitsMarkov.Config(position_weight=LATER, tie_weight=tie), model.sizes)
+    rule.count(dataset.train_events(), dataset.catalogue)
+    found = model.score(every).exp().double() - tie * UNSEEN
+    some = every.feed_is_real_BF.any(1)
+    torch.testing.assert_close(found[some], rule.score(every)[some], rtol=0.02, atol=1e-4)
+
+
+def test_automtn_return_head_leaves_its_own_target_out_of_the_counts(dataset: Dataset) -> None:
+    """In training, a case's loss is what the head gives where that check-in was never counted."""
+    model, loader = habits(dataset)
+    batch, head, events = step(loader), model.returns, dataset.train_events()
+    scramble(head)
+    for row in range(8):
+        one = batch.take(torch.tensor([row]))
+        past = int(one.feed_is_real_BF.sum())
+        gone = int((events.user_E == one.user_B).nonzero()[0]) + past
+        assert events.item_E[gone] == one.candidates_BC[0, 0]
+        told = model.train().loss(one)["place"]
+        moves, counts = moves_of(dataset), head.popularity.clone()
+        if past:
+            moves[events.item_E[gone - 1], events.item_E[gone]] -= 1
+        counts[events.item_E[gone]] -= 1
+        fewer = copy.deepcopy(model)
+        at = moves.nonzero()
+        fewer.returns.pair_keys, fewer.returns.pair_values = at[:, 0] * len(moves) + at[:, 1], moves[moves > 0]
+        fewer.returns.popularity = counts
+        shrunk = (head.popularity.sum() / counts.sum()).log()  # the popularity of all is not counted anew for each case
+        fewer.returns.bias.weight.data[1:] -= shrunk
+        torch.testing.assert_close(told, fewer.eval().loss(one)["place"], rtol=1e-4, atol=1e-5)
+
+
+def scramble(head: ReturnHead) -> None:
+    """Weights far from those that it begins with."""
+    for weight in (head.bias.weight, head.outer.weight, head.moved.weight, head.moved.bias):
+        torch.nn.init.normal_(weight)
+
+
+def moves_of(dataset: Dataset) -> torch.Tensor:
+    """How often people went from one place to another, [items + 1, items + 1]."""
+    events = dataset.train_events()
+    same = events.user_E[1:] == events.user_E[:-1]
+    table = torch.zeros(dataset.catalogue.num_items + 1, dataset.catalogue.num_items + 1)
+    return table.index_put((events.item_E[:-1][same], events.item_E[1:][same]), torch.ones(int(same.sum())), accumulate=True)
 
 
 def test_automtn_visits_are_counted_row_by_row() -> None:

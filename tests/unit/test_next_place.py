@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -13,6 +14,7 @@ from place_kit import START_MS, check_ins, city, make_city, settings
 
 import corsar
 from corsar import api
+from corsar.api.engine import stored_people
 from corsar.api.places import people_at, read_moment
 from corsar.artifact import Artifact, open_artifact
 from corsar.cli import main
@@ -69,10 +71,11 @@ def test_next_place_at_a_moment_cuts_the_history(runs: Path) -> None:
 
 def test_next_place_knows_the_hour_where_the_model_may(runs: Path, automtn: Artifact) -> None:
     user = torch.tensor([2])
-    people = people_at(automtn, user, START_MS + 30 * 24 * HOUR_MS + 8 * HOUR_MS)
+    people = people_at(automtn, stored_people(automtn, user), START_MS + 30 * 24 * HOUR_MS + 8 * HOUR_MS)
     assert people.hour_B is not None
     assert people.hour_B.tolist() == [2 * 24 + 8 - 6 + 1]  # a Wednesday, at two by the person's clock
-    assert people_at(open_artifact(runs / "visits"), user, START_MS).hour_B is None
+    visits = open_artifact(runs / "visits")
+    assert people_at(visits, stored_people(visits, user), START_MS).hour_B is None
 
 
 def test_next_place_reads_moments() -> None:
@@ -106,6 +109,52 @@ def test_next_place_estimator_answers_as_the_function(tmp_path: Path) -> None:
     )
     assert model.get_params()["tasks"] == ("next_place",) or model.artifact.config.train.tasks == ("next_place",)
     assert corsar.load(model.artifact.path).next_place(2, k=3).height == 3  # type: ignore[union-attr]
+
+
+def test_next_place_of_a_told_history_is_that_of_the_stored_one(runs: Path) -> None:
+    model, events = corsar.load(runs / "automtn" / "artifact"), check_ins().sort("time_ms", maintain_order=True)
+    assert isinstance(model, corsar.AutoMTN)
+    mine = events.filter(pl.col("user_id").is_in([3, 4])).select("user_id", "item_id", "time_ms", "utc_offset_min")
+    moment = int(mine["time_ms"].max()) + 1  # type: ignore[call-overload]
+    stored = model.next_place([3, 4], k=5, at=moment)
+    as_lists = [mine.filter(pl.col("user_id") == user).drop("user_id").to_dicts() for user in (3, 4)]
+    for told in (model.next_place(history=mine, k=5, at=moment), model.next_place([3, 4], history=as_lists, k=5, at=moment)):
+        assert told.drop("score").equals(stored.drop("score"))
+        np.testing.assert_allclose(told["score"], stored["score"], rtol=1e-5)
+    early = int(mine["time_ms"].min()) + 20 * 24 * HOUR_MS  # type: ignore[call-overload]
+    cut, whole = (model.next_place(history=as_lists[0], k=99, at=at)["score"].to_list() for at in (early, moment))
+    assert cut != whole
+    assert (
+        model.next_place(history=as_lists[0], k=99, at=early)["item"].to_list()
+        == model.next_place(history=[one for one in as_lists[0] if one["time_ms"] < early], k=99, at=early)["item"].to_list()
+    )
+
+
+def test_next_place_of_places_alone_has_no_hours(runs: Path) -> None:
+    model = corsar.load(runs / "visits" / "artifact")
+    assert isinstance(model, api.Visits)
+    found = model.next_place(history=[["p03", "p03", "p05", "nowhere"], []], k=2)
+    assert found["user"].to_list() == [0, 0, 1, 1]
+    assert found["item"].to_list()[:2] == ["p03", "p05"]
+    assert model.next_place(9, history=["p05"], k=1, exclude_seen=True)["item"][0] != "p05"
+
+
+@pytest.mark.parametrize(
+    ("history", "at", "match"),
+    [
+        (None, None, "name users to ask for"),
+        ([{"item_id": "p03", "hour": 3}], None, "unknown key 'hour' of a check-in"),
+        ([{"time_ms": 3}], None, "has no place"),
+        ([{"item_id": "p03", "time_ms": 3.5}], None, "time_ms = 3.5 is no whole number"),
+        ([{"item_id": "p03", "time_ms": 3}, "p04"], None, "give time_ms to all of them"),
+        ([{"item_id": "p03", "time_ms": 3}, {"item_id": "p03", "time_ms": 2}], None, "put the oldest first"),
+        (["p03"], "2012-04-05", "leave `at` out"),
+    ],
+)
+def test_next_place_says_what_is_wrong_with_a_history(runs: Path, history: object, at: str | None, match: str) -> None:
+    model = corsar.load(runs / "visits" / "artifact")
+    with pytest.raises(ConfigError, match=match):
+        model.next_place(history=history, at=at)  # type: ignore[union-attr]
 
 
 def test_next_place_command_prints_and_writes_a_page(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

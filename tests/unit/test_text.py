@@ -37,6 +37,13 @@ def test_words_column_gives_an_empty_list_for_null() -> None:
 
 
 @settings(max_examples=25, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(alphabet="a1_ ", max_size=8)), min_size=1, max_size=6))
+def test_words_column_cuts_plain_texts_as_any_others(texts: list[str | None]) -> None:
+    alone, beside_others = (words_column(pl.Series(some, dtype=pl.String)) for some in (texts, [*texts, "?"]))
+    assert alone.to_list() == beside_others.to_list()[:-1]
+
+
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(alphabet="ab _-.红色鞋カー", max_size=12), max_size=6))
 def test_words_column_equals_words_one_by_one(texts: list[str]) -> None:
     assert words_column(pl.Series(texts, dtype=pl.String)).to_list() == [words(text) for text in texts]

@@ -8,7 +8,7 @@ from corsar.api.estimator import Estimator
 from corsar.api.forecast_files import find_forecaster, open_forecaster
 from corsar.api.forecaster import ForecastEstimator
 from corsar.api.forecasters import FORECASTERS
-from corsar.api.place_estimators import AutoMTN, Markov, NearestPlace, PlaceEstimator, Visits, VisitsMarkov
+from corsar.api.place_estimators import AutoMTN, Habits, Markov, NearestPlace, PlaceEstimator, Visits, VisitsMarkov
 from corsar.artifact import open_artifact
 from corsar.errors import ConfigError
 
@@ -110,7 +110,7 @@ class Blend(Estimator):
     model_name = "blend"
 
 
-ALL = (UniSAR, SASRec, Popularity, CoVisit, BM25, Blend, AutoMTN, Visits, Markov, VisitsMarkov, NearestPlace)
+ALL = (UniSAR, SASRec, Popularity, CoVisit, BM25, Blend, AutoMTN, Habits, Visits, Markov, VisitsMarkov, NearestPlace)
 ESTIMATORS: dict[str, type[Estimator]] = {one.model_name: one for one in ALL}
 
 

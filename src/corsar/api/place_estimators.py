@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from corsar.api.engine import best_items
+from corsar.api.check_ins import read_check_ins, told_check_ins
+from corsar.api.engine import best_items, stored_people
 from corsar.api.estimator import Estimator
 from corsar.api.places import people_at
 from corsar.api.questions import allowed_items, plain, rows_of
+from corsar.errors import ConfigError
 
 if TYPE_CHECKING:
+    from corsar.api.engine import People
     from corsar.api.estimator import Answer
 
 
@@ -20,8 +23,9 @@ class PlaceEstimator(Estimator):
 
     def next_place(
         self,
-        users: Any,
+        users: Any = None,
         *,
+        history: Any = None,
         at: str | int | None = None,
         k: int = 10,
         exclude_seen: bool = False,
@@ -32,19 +36,39 @@ class PlaceEstimator(Estimator):
 
         Args:
             users: An id or a list of ids of the logs; one that they do not hold has an empty history.
+            history: Where somebody was, the oldest first, in place of what is stored: places, or check-ins as {"item_id": 7,
+                "time_ms": 1333475100000, "utc_offset_min": -360}, or a frame of check-ins; or a list of such lists, one a user.
             at: The moment of the question, as ISO 8601 (UTC) or in milliseconds: check-ins at or after it are not history.
             exclude_seen: Leave out the places that a user has been to.
             allow: Places to choose from, in place of the whole catalogue.
             exclude: Places to leave out.
 
         Raises:
-            ConfigError: The model was not trained on check-ins.
+            ConfigError: The model was not trained on check-ins, nobody is named, or `at` cuts a history without times.
         """
-        names = plain(users)
-        rows = torch.from_numpy(rows_of(self.artifact.users, names, "users"))
-        people, allowed_I = people_at(self.artifact, rows, at), allowed_items(self.artifact, allow, exclude)
+        names, people = self._askers(users, history, at)
+        people, allowed_I = people_at(self.artifact, people, at), allowed_items(self.artifact, allow, exclude)
         found = best_items(self.artifact, "next_place", people, None, k, allowed_I=allowed_I, exclude_seen=exclude_seen)
-        return self._frame({"user": names}, *found, users)
+        return self._frame({"user": names}, *found, users, history)
+
+    def _askers(self, users: Any, history: Any, at: str | int | None) -> tuple[list[Any], People]:
+        """How the askers are called, and what they did."""
+        if users is None and history is None:
+            raise ConfigError("name users to ask for, or give a history ([] for somebody unknown)")
+        names = None if users is None else plain(users)
+        if history is None:
+            rows = rows_of(self.artifact.users, names or [], "users")
+            return names or [], stored_people(self.artifact, torch.from_numpy(rows))
+        histories, owners = read_check_ins(history)
+        if names is not None and len(names) != len(histories):
+            raise ConfigError(f"there are {len(histories)} histories for {len(names)} users; give one a user")
+        if at is not None and any(one["time_ms"] is None for some in histories for one in some):
+            raise ConfigError("`at` cuts a history by its times; give each check-in a time_ms, or leave `at` out")
+        known = names if names is not None else owners
+        rows = rows_of(self.artifact.users, known or [], "users")
+        user_B = torch.zeros(len(histories), dtype=torch.int64) if known is None else torch.from_numpy(rows)
+        people = told_check_ins(self.artifact, histories, user_B)
+        return known if known is not None else list(range(len(histories))), people
 
 
 class AutoMTN(PlaceEstimator):
@@ -62,9 +86,25 @@ class AutoMTN(PlaceEstimator):
         ['user', 'item', 'score', 'rank']
         >>> model.next_place("u1", at="2012-04-04", k=1, exclude=[1]).height
         1
+        >>> model.next_place(history=[[1, 2, 1], [3]], k=2)["user"].to_list()
+        [0, 0, 1, 1]
     """
 
     model_name = "automtn"
+
+
+class Habits(PlaceEstimator):
+    """Habits: the return head of AutoMTN alone, before no model. Settings, among others: epochs, batch_size, learning_rate.
+
+    Example:
+        >>> import corsar, corsar.api
+        >>> check_ins, places = corsar.example_check_ins()
+        >>> model = corsar.api.Habits(epochs=1, batch_size=64).fit(corsar.Dataset.from_frames(check_ins, items=places))
+        >>> model.next_place("u0", k=3).height
+        3
+    """
+
+    model_name = "habits"
 
 
 class Visits(PlaceEstimator):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from corsar.api.engine import place_batch
+from corsar.api.engine import place_batch, stored_people
 from corsar.api.places import next_place, people_at
 from corsar.api.questions import rows_of
 from corsar.artifact import Artifact, open_artifact
@@ -45,7 +45,7 @@ def write_place_page(
         raise ConfigError(f"{out} is a directory; name a file in it, as in --page {out / 'place.html'}")
     told = next_place(artifact, user=user, at=at, k=k)
     row = 0 if user is None else int(rows_of(artifact.users, [user], "a user")[0])
-    people = people_at(artifact, torch.tensor([row]), at)
+    people = people_at(artifact, stored_people(artifact, torch.tensor([row])), at)
     assert people.places is not None  # else there was no answer
     batch, lat_lon_deg = place_batch(artifact, people), people.places.lat_lon_deg
     title = f"Where {user or 'somebody unknown'} goes next" + (f" after {at}" if at else "")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from corsar.api.engine import People, best_items, place_batch, stored_people
 from corsar.api.questions import rows_of
@@ -51,7 +50,7 @@ def next_place(
     row = 0 if user is None else int(rows_of(artifact.users, [user], "a user")[0])
     if user is not None and not row:
         notes.append(f"user {user} is not in the logs, so nothing is known of their history")
-    people = people_at(artifact, torch.tensor([row]), at)
+    people = people_at(artifact, stored_people(artifact, torch.tensor([row])), at)
     found, scores = best_items(artifact, "next_place", people, None, k, exclude_seen=exclude_seen)
     batch = place_batch(artifact, people)
     places_F = batch.feed_items_BF[0][batch.feed_is_real_BF[0]]
@@ -72,23 +71,21 @@ def next_place(
     return {"items": items, "notes": notes}
 
 
-def people_at(artifact: Artifact, user_B: Tensor, at: str | int | None) -> People:
-    """Users of the logs with what the artifact holds of them before the moment; all of it where none is told."""
-    people = stored_people(artifact, user_B)
-    if at is None or artifact.places is None:
+def people_at(artifact: Artifact, people: People, at: str | int | None) -> People:
+    """The same people with what they did before the moment; all of it where none is told."""
+    if at is None or people.places is None:
         return people
-    past, moment = artifact.history, read_moment(at)
-    ends = []
-    for row in user_B.tolist():
+    past, moment, ends = people.history, read_moment(at), []
+    for row in people.owner_B.tolist():
         start, end = (int(past.feed_offsets[row + one]) for one in (0, 1))
         ends.append(start + int(torch.searchsorted(past.feed_times[start:end].contiguous(), moment)))
-    end_B = torch.tensor(ends)
-    people = replace(people, end_B=end_B)
-    if not artifact.config.data.target_time or not len(artifact.places.offsets_min):
+    end_B = torch.tensor(ends, dtype=torch.int64)
+    offsets_min, people = people.places.offsets_min, replace(people, end_B=end_B)
+    if not artifact.config.data.target_time or not len(offsets_min):
         return people
-    offset_B = artifact.places.offsets_min[(end_B - 1).clamp(min=0)]  # the clock of the newest check-in
-    hour_B = hour_of_week(torch.full_like(user_B, moment), offset_B)
-    return replace(people, hour_B=torch.where(end_B > past.feed_offsets[user_B], hour_B, 0))
+    offset_B = offsets_min[(end_B - 1).clamp(min=0)]  # the clock of the newest check-in
+    hour_B = hour_of_week(torch.full_like(end_B, moment), offset_B)
+    return replace(people, hour_B=torch.where(end_B > past.feed_offsets[people.owner_B], hour_B, 0))
 
 
 def read_moment(at: str | int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,11 +13,16 @@ from pydantic import Field
 from corsar.config import Section, check, read_toml
 from corsar.data.build import build_dataset
 from corsar.data.store import open_dataset
+from corsar.errors import ConfigError
 from corsar.progress import Progress
 from corsar.schema import Tables
+from corsar.sources.filters import Filters
 from corsar.sources.foursquare import read_foursquare
-from corsar.sources.kuaisar import read_kuaisar
+from corsar.sources.jdsearch import read_jdsearch
+from corsar.sources.kuaisar import part_kuaisar
+from corsar.sources.movielens import read_movielens
 from corsar.sources.tables import read_tables
+from corsar.spool import PartedTables
 
 if TYPE_CHECKING:
     from corsar.sources.files import Frame
@@ -88,9 +96,35 @@ def prepare_given(
 
 
 def prepare_kuaisar(
-    raw: File, out: File, *, split: str | None = None, overwrite: bool = False, progress: Progress | None = None
+    raw: File,
+    out: File,
+    *,
+    split: str | None = None,
+    valid_days: float | None = None,
+    test_days: float | None = None,
+    from_day: date | str | None = None,
+    to_day: date | str | None = None,
+    item_types: Sequence[str] = (),
+    search_types: Sequence[str] = (),
+    min_events: int = 0,
+    k_core: int = 0,
+    require_click: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """KuaiSAR's raw CSV files as a dataset directory; by default the last day is test and the day before valid.
+
+    The files are read part by part, so that their size does not matter to the memory that is needed.
+
+    Args:
+        split: time, leave_last or last_fraction.
+        valid_days, test_days: lengths of the held-out spans of the split `time`; a day each where not given.
+        from_day, to_day: the first and last day that is kept, of Beijing's clock, as 2023-05-22.
+        item_types: keep items of these types alone (`item_type` of item_features.csv), and clicks on them.
+        search_types: a click on a search result of another type (`item_type` of src_inter.csv) is none; its search stays.
+        min_events: leave out users with fewer clicks.
+        k_core: keep users and items with this many clicks among each other.
+        require_click: leave out searches without a click; else they are history, but no cases.
 
     Example:
         >>> import corsar, tempfile
@@ -101,9 +135,23 @@ def prepare_kuaisar(
         >>> told["counts"]["users"]
         20
     """
-    days = {"valid_days": 1, "test_days": 1} if split in (None, "time") else {}
-    settings = check(PrepareConfig, {"split": split or "time", **days})
-    return _prepare(read_kuaisar(Path(raw)), Path(out), settings, overwrite, progress)
+    if split in (None, "time"):
+        valid_days = 1 if valid_days is None else valid_days
+        test_days = 1 if test_days is None else test_days
+    told = {"split": split or "time", "valid_days": valid_days, "test_days": test_days, "require_click": require_click}
+    settings = check(PrepareConfig, told)
+    days = [_day(name, given) for name, given in (("from_day", from_day), ("to_day", to_day))]
+    if min_events < 0 or k_core < 0:
+        raise ConfigError("min_events and k_core are numbers of clicks; give 0 or more")
+    filters = Filters(days[0], days[1], tuple(item_types), tuple(search_types), min_events, k_core)
+    return _prepare(partial(part_kuaisar, Path(raw), filters=filters), Path(out), settings, overwrite, progress)
+
+
+def _day(name: str, given: date | str | None) -> date | None:
+    try:
+        return date.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        raise ConfigError(f"{name} is {given!r}, which is no day; write it as 2023-05-22") from None
 
 
 def prepare_foursquare(
@@ -142,14 +190,81 @@ def prepare_foursquare(
     return _prepare(tables, Path(out), settings, overwrite, progress)
 
 
-def _prepare(tables: Tables, out: Path, settings: PrepareConfig, overwrite: bool, progress: Progress | None) -> dict[str, Any]:
+def prepare_movielens(
+    folder: File, out: File, *, split: str | None = None, overwrite: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """MovieLens with the users' tags as queries as a dataset directory; by default each user's last event is test.
+
+    Args:
+        folder: holds ratings.csv, tags.csv and movies.csv.
+        split: leave_last; or time: the last tenth of the log's days is test, the tenth before valid.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from corsar.api import prepare_movielens
+        >>> rows = [f"{n % 5},{n % 3},4.0,{1_260_759_144 + n}" for n in range(30)]
+        >>> files = {"ratings": ["userId,movieId,rating,timestamp", *rows], "tags": ["userId,movieId,tag,timestamp"]}
+        >>> files["tags"] += ["0,2,funny,1260760000", '1,0,"slow, long",1260760000']
+        >>> files["movies"] = ["movieId,title,genres", "0,Up,Comedy|War", "1,Down,Drama", "2,Out,(no genres listed)"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name, lines in files.items():
+        ...         _ = pathlib.Path(folder, name + ".csv").write_text("\\n".join([*lines, ""]))
+        ...     told = prepare_movielens(folder, folder + "/dataset")
+        >>> told["counts"]["items"], told["counts"]["cases"]["test"]
+        (3, {'recommend': 3, 'search': 2})
+    """
+    tables = read_movielens(Path(folder))
+    times = tables.events["time_ms"]
+    tenth = (times.max() - times.min()) / 10 / DAY_MS  # type: ignore[operator]
+    days = {"valid_days": tenth, "test_days": tenth} if split == "time" else {}
+    return _prepare(tables, Path(out), check(PrepareConfig, {"split": split or "leave_last", **days}), overwrite, progress)
+
+
+def prepare_jdsearch(
+    folder: File, out: File, *, split: str | None = None, overwrite: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """JDsearch, or its sample, as a dataset directory; the test search of each user is test, as published.
+
+    A user's test search without a label over 0 has no target: then the last event of the history is test.
+
+    Args:
+        folder: holds user_behavior_data.txt and product_meta_data.txt, or the two …_sample.txt.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from corsar.api import prepare_jdsearch
+        >>> users = ["query\\tcandidate_wid_list\\tcandidate_label_list\\thistory_qry_list\\thistory_wid_list"]
+        >>> users[0] += "\\thistory_type_list\\thistory_time_list"
+        >>> users += [f"{n}\\t1_2_3\\t0.0_3.0_0.0\\t-1_7_-1\\t3_1_3\\tORD_CART_CLICK\\t0_12_4_5" for n in range(4)]
+        >>> names = [f"{kind}_{at}" for at in range(1, 5) for kind in ("cate_id", "cate_name")]
+        >>> header = ["wid", "name", "brand_id", "brand_name", *names, "shop_id"]
+        >>> items = ["\\t".join(header), *("\\t".join([f"{n}"] * 13) for n in range(1, 4))]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = pathlib.Path(folder, "user_behavior_data.txt").write_text("\\n".join([*users, ""]))
+        ...     _ = pathlib.Path(folder, "product_meta_data.txt").write_text("\\n".join([*items, ""]))
+        ...     told = prepare_jdsearch(folder, folder + "/dataset")
+        >>> told["counts"]["cases"]["test"]
+        {'recommend': 0, 'search': 4}
+    """
+    settings = check(PrepareConfig, {"split": split or "leave_last"})
+    return _prepare(read_jdsearch(Path(folder)), Path(out), settings, overwrite, progress)
+
+
+def _prepare(
+    tables: Tables | Callable[[Path], PartedTables],
+    out: Path,
+    settings: PrepareConfig,
+    overwrite: bool,
+    progress: Progress | None,
+) -> dict[str, Any]:
     def span(days: float | None) -> int | None:
         return None if days is None else round(days * DAY_MS)
 
+    has_split = isinstance(tables, Tables) and "split" in tables.events.columns
     path = build_dataset(
         tables,
         out,
-        split=settings.split or ("given" if "split" in tables.events.columns else "leave_last"),
+        split=settings.split or ("given" if has_split else "leave_last"),
         require_click=settings.require_click,
         min_word_count=settings.min_word_count,
         valid_ms=span(settings.valid_days),

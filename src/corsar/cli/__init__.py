@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from corsar.cli import ask as ask
+from corsar.cli import data as data
+from corsar.cli import data_look as data_look
 from corsar.cli import prepare as prepare
 from corsar.cli import report as report
 from corsar.cli import runs as runs

@@ -27,6 +27,8 @@ app = App(
 )
 prepare_app = App(name="prepare", help="Turn raw logs into a dataset directory.")
 app.command(prepare_app)
+data_app = App(name="data", help="Look at data: raw files, dataset directories, and what other code reads.")
+app.command(data_app)
 
 
 def settings_of(pairs: Iterable[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corsar.cli.app import Json, Overwrite, Split, prepare_app
+from corsar.cli.app import Json, Overwrite, Split, ids_of, prepare_app
 from corsar.cli.show import progress_bar, tell_prepared
 
 
@@ -41,17 +41,77 @@ def tables(
 
 
 @prepare_app.command
-def kuaisar(raw: Path, /, *, out: Path, split: Split = None, overwrite: Overwrite = False, json: Json = False) -> None:
+def kuaisar(
+    raw: Path,
+    /,
+    *,
+    out: Path,
+    split: Split = None,
+    valid_days: float | None = None,
+    test_days: float | None = None,
+    from_day: str | None = None,
+    to_day: str | None = None,
+    item_types: str | None = None,
+    search_types: str | None = None,
+    min_events: int = 0,
+    k_core: int = 0,
+    require_click: bool = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
     """Prepare KuaiSAR's raw CSV files.
 
     Args:
         raw: The folder of rec_inter.csv, src_inter.csv and the three feature files.
         out: The dataset directory to write.
+        valid_days: Days before the test part that are valid (split time); 1 where not said.
+        test_days: Days at the end of the log that are test (split time); 1 where not said.
+        from_day: The first day that is kept, of Beijing's clock, as 2023-05-22.
+        to_day: The last day that is kept.
+        item_types: Keep items of these types and the clicks on them, commas between.
+        search_types: Only clicks on search results of these types count, commas between.
+        min_events: Leave out users with fewer clicks.
+        k_core: Keep users and items with this many clicks among each other.
+        require_click: Leave out searches without a click.
     """
     from corsar import api
 
     with progress_bar() as progress:
-        told = api.prepare_kuaisar(raw, out, split=split, overwrite=overwrite, progress=progress)
+        told = api.prepare_kuaisar(
+            raw, out, split=split, valid_days=valid_days, test_days=test_days, from_day=from_day, to_day=to_day,
+            item_types=ids_of(item_types) or (), search_types=ids_of(search_types) or (), min_events=min_events,
+            k_core=k_core, require_click=require_click, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    tell_prepared(told, json)
+
+
+@prepare_app.command
+def movielens(folder: Path, /, *, out: Path, split: Split = None, overwrite: Overwrite = False, json: Json = False) -> None:
+    """Prepare MovieLens: ratings as the feed, and the tags that users typed as searches.
+
+    Args:
+        folder: The folder of ratings.csv, tags.csv and movies.csv.
+        out: The dataset directory to write.
+    """
+    from corsar import api
+
+    with progress_bar() as progress:
+        told = api.prepare_movielens(folder, out, split=split, overwrite=overwrite, progress=progress)
+    tell_prepared(told, json)
+
+
+@prepare_app.command
+def jdsearch(folder: Path, /, *, out: Path, split: Split = None, overwrite: Overwrite = False, json: Json = False) -> None:
+    """Prepare JDsearch, or its sample: real searches of a shop, and events without one.
+
+    Args:
+        folder: The folder of user_behavior_data.txt and product_meta_data.txt.
+        out: The dataset directory to write.
+    """
+    from corsar import api
+
+    with progress_bar() as progress:
+        told = api.prepare_jdsearch(folder, out, split=split, overwrite=overwrite, progress=progress)
     tell_prepared(told, json)
 
 
@@ -84,4 +144,19 @@ def foursquare(
             file, out, split=split, k_core=k_core, trajectory_hours=trajectory_hours, valid=not no_valid,
             overwrite=overwrite, progress=progress,
         )  # fmt: skip
+    tell_prepared(told, json)
+
+
+@prepare_app.command
+def unisar_release(folder: Path, /, *, out: Path, overwrite: Overwrite = False, json: Json = False) -> None:
+    """Prepare the eleven pickles of UniSAR's release, with its split, samples and candidates; nothing in them is run.
+
+    Args:
+        folder: The folder that holds vocab/ and dataset/.
+        out: The dataset directory to write.
+    """
+    from corsar.api.release import prepare_unisar_release
+
+    with progress_bar() as progress:
+        told = prepare_unisar_release(folder, out, overwrite=overwrite, progress=progress)
     tell_prepared(told, json)

@@ -1,43 +1,39 @@
 """Canonical tables -> a dataset directory. The same tables give the same bytes, hence the same hashes.
 
-Legend: E entries (sorted by user, time, place in the file), K clicks (each a case), I items.
+Users are worked through part by part (`_entries`, `_splits`, `_write_parts`), and so are items (`items.py`): in memory lie
+a part, the vocabularies, and the distinct queries. In how many parts the tables come changes no byte.
+
+Legend: E entries (sorted by user, time, place in the file), K clicks (each a case).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
-from corsar.batch import Catalogue, Task, TrainEvents
 from corsar.data.beside import whole_directory
-from corsar.data.cases import save_cases
+from corsar.data.cases import CaseFiles
 from corsar.data.entries import Entries, make_entries
-from corsar.data.places import make_places
+from corsar.data.growing import Growing
+from corsar.data.items import codes, item_rows, save_items
+from corsar.data.places import item_places, offsets_min
 from corsar.data.split import SplitName, assign_splits
-from corsar.data.store import (
-    FORMAT,
-    file_hash,
-    manifest_hash,
-    save_catalogue,
-    save_history,
-    save_places,
-    save_train_events,
-)
-from corsar.data.words import Wording, make_wording, ragged
-from corsar.errors import DataError, writing
+from corsar.data.store import FORMAT, file_hash, manifest_hash
+from corsar.data.words import Wording, make_wording
+from corsar.errors import DataError
+from corsar.progress import Progress
+from corsar.schema import Tables
+from corsar.spool import PartedTables, Spool
 from corsar.vocab import Rows, Vocab
-from corsar.windows import History
-
-if TYPE_CHECKING:
-    from corsar.progress import Progress
-    from corsar.schema import Tables
 
 RULES = {
     "history": "entries strictly before the case's time, none of its own time; a search stands at its earliest row and is"
@@ -50,7 +46,7 @@ RULES = {
 
 
 def build_dataset(
-    tables: Tables,
+    tables: Tables | Callable[[Path], PartedTables],
     out: Path | str,
     *,
     split: SplitName = "given",
@@ -65,6 +61,7 @@ def build_dataset(
     """The path of the dataset directory made of the tables; it appears whole or not at all.
 
     Args:
+        tables: or what reads them into an empty folder, which is gone at the end.
         split: `given` (column of the events), `leave_last`, `time` (spans at the end of the log) or `last_fraction`.
         valid_ms: length of the valid span of the split `time`; it lies before the test span.
         test_ms: length of the test span.
@@ -81,133 +78,197 @@ def build_dataset(
         raise DataError(f"'{out}' exists; choose another directory, or add --overwrite (overwrite=True)")
     if out.exists() and not (out / "manifest.json").is_file():
         raise DataError(f"'{out}' is no dataset directory and is not overwritten; choose another one")
-    with whole_directory(out) as beside, progress.task("prepare", 4) if progress else nullcontext() as bar:
-        funnel = [dict(line) for line in tables.funnel]
-        more_users = None if tables.users is None else tables.users["user_id"]
-        is_places = bool((tables.events["kind"] == "checkin").all())
-        tasks: tuple[Task, ...] = ("next_place",) if is_places else ("recommend", "search")
-        entries = make_entries(
-            tables.events, more_users, require_click=require_click, funnel=funnel, kind="checkin" if is_places else "feed"
-        )
-        split_E, params = assign_splits(
-            entries.user_E, entries.time_E, entries.has_click_E, entries.given_split_E,
-            split=split, clock=tables.clock, valid_ms=valid_ms, test_ms=test_ms, valid=valid,
-        )  # fmt: skip
-        if bar:
-            bar.advance()
-        items, text_I = _items(tables, entries, split_E)
-        wording = make_wording(text_I, entries.query_E, split_E == 0, min_word_count)
-        catalogue, categories, attributes = _catalogue(tables, items, entries.users, wording)
-        if bar:
-            bar.advance()
-        item_K = items.rows(entries.item_K, missing="pad")
-        history = _history(entries, item_K, wording)
-        counts, candidates = save_cases(
-            beside / "cases", entries, split_E, item_K, wording.query_E, items, tables.candidates, funnel, tasks
-        )
-        if bar:
-            bar.advance()
-        save_history(history, beside / "history")
-        if is_places:
-            save_places(make_places(tables, entries, items), beside / "places")
-        save_catalogue(catalogue, beside / "catalogue")
-        save_train_events(_train_events(entries, split_E, item_K), beside / "train_events")
-        for name, vocab in (("users", entries.users), ("items", items), ("words", wording.words)):
+    with whole_directory(out) as beside, progress.task("prepare", 5) if progress else nullcontext() as bar:
+
+        def advance() -> None:
+            if bar:
+                bar.advance()
+
+        rough = beside / "rough"
+        rough.mkdir()
+        parts = _parted(tables) if isinstance(tables, Tables) else tables(rough / "tables")
+        candidates = tables.candidates if isinstance(tables, Tables) else None
+        funnel = [dict(line) for line in parts.funnel]
+        advance()
+        log = _entries(parts, rough, require_click, funnel)
+        advance()
+        splits = _splits(log, split, parts.clock, valid_ms, test_ms, valid)
+        items, item_codes, spelled = item_rows(parts, splits.trained, rough)
+        wording = make_wording(item_codes, splits.asked, min_word_count)
+        advance()
+        with Growing(beside) as arrays:
+            categories = save_items(spelled, wording, parts.categories, arrays, beside)
+            attribute_codes, attributes = codes(parts.users, "user_id", parts.attributes, log.users)
+            arrays.append("catalogue/user_attributes", attribute_codes)
+            arrays.append("history/queries/offsets", wording.queries.offsets.numpy())
+            arrays.append("history/queries/values", wording.queries.values.numpy())
+            if log.is_places:
+                arrays.append("places/lat_lon_deg", item_places(parts.items, items))
+            advance()
+            cases = CaseFiles(arrays, ("next_place",) if log.is_places else ("recommend", "search"))
+            for part, split_E in splits.of_parts(log):
+                _write_part(arrays, cases, part, split_E, items, wording, candidates, log.is_places)
+            for name, num_U in zip(("feed", "search"), log.num_2U, strict=True):
+                arrays.append(f"history/{name}_offsets", np.concatenate([[0], np.cumsum(num_U)]))
+        funnel += cases.funnel()
+        for name, vocab in (("users", log.users), ("items", items), ("words", wording.words)):
             vocab.save(beside / f"{name}.parquet")
-        with writing(out, pl.exceptions.PolarsError):
-            text_I.to_frame("text").write_parquet(beside / "item_text.parquet")
+        shutil.rmtree(rough)
         manifest = {
-            "clock": tables.clock,
-            "source": tables.source,
-            "derived": tables.derived,
-            "split": params,
+            "clock": parts.clock,
+            "source": parts.source,
+            "derived": parts.derived,
+            "split": splits.params,
             "rules": RULES,
             "options": {"require_click": require_click, "min_word_count": min_word_count},
             "counts": {
-                "users": len(entries.users),
+                "users": len(log.users),
                 "items": len(items),
                 "words": len(wording.words),
                 "queries": len(wording.queries) - 1,
                 "train_queries": wording.num_train_queries,
-                "feed_events": len(history.feed_items),
-                "searches": len(history.search_queries),
-                **counts,
+                "feed_events": int(log.num_2U[0].sum()),
+                "searches": int(log.num_2U[1].sum()),
+                **cases.counts(),
             },
             "categories": categories,
             "attributes": attributes,
-            "candidates": candidates,
+            "candidates": cases.candidates,
             "funnel": funnel,
         }
         _write_manifest(beside, manifest)
-        if bar:
-            bar.advance()
+        advance()
     return out
 
 
-def _items(tables: Tables, entries: Entries, split_E: Rows) -> tuple[Vocab, pl.Series]:
-    """Items of the table and of the training part in the order of their ids, and their texts (empty where unknown)."""
-    trained = entries.item_K.filter(pl.Series(split_E[entries.entry_K] == 0))
-    if tables.items is None:
-        items = Vocab(trained.unique().sort())
-        return items, pl.Series("text", [""] * len(items), dtype=pl.String)
-    table = tables.items.select("item_id", "text")
-    items = Vocab(pl.concat([table["item_id"], trained.cast(table.schema["item_id"])]).unique().sort())
-    rows = pl.DataFrame({"item_id": items.ids(np.arange(1, len(items) + 1))})
-    return items, rows.join(table, on="item_id", how="left", maintain_order="left")["text"].fill_null("")
+def _parted(tables: Tables) -> PartedTables:
+    """The tables as a single part."""
+    return PartedTables(
+        [tables.events], None if tables.items is None else [tables.items], tables.users, tables.clock, tables.funnel,
+        tables.source, tables.derived, tables.categories, tables.attributes,
+    )  # fmt: skip
 
 
-def _codes(table: pl.DataFrame | None, key: str, columns: tuple[str, ...], vocab: Vocab) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Values of the columns as numbers from 1 on, 0 where unknown, [rows + 1, columns]; and what the numbers stand for."""
-    codes = np.zeros((len(vocab) + 1, len(columns)), dtype=np.int64)
-    sizes = []
-    for at, name in enumerate(columns):
-        assert table is not None
-        values = Vocab(table[name].drop_nulls().unique().sort())
-        codes[vocab.rows(table[key]), at] = values.rows(table[name], missing="pad")
-        sizes.append({"name": name, "size": len(values), "values": values.ids(range(1, len(values) + 1)).to_list()})
-    return torch.from_numpy(codes), sizes
+@dataclass(frozen=True)
+class _Log:
+    """All entries and clicks, on disk, and what there is of users."""
+
+    entries: Spool
+    clicks: Spool
+    users: Vocab
+    num_2U: Rows  # feed events and searches of each user row
+    last_ms: int
+    is_places: bool
+
+    def __iter__(self) -> Iterator[Entries]:
+        for part in range(len(self.entries)):
+            yield Entries.of(self.users, self.entries[part], self.clicks[part])
 
 
-def _catalogue(
-    tables: Tables, items: Vocab, users: Vocab, wording: Wording
-) -> tuple[Catalogue, list[dict[str, Any]], list[dict[str, Any]]]:
-    item_categories, categories = _codes(tables.items, "item_id", tables.categories, items)
-    user_attributes, attributes = _codes(tables.users, "user_id", tables.attributes, users)
-    return Catalogue(wording.item_words, item_categories, user_attributes), categories, attributes
+def _entries(parts: PartedTables, rough: Path, require_click: bool, funnel: list[dict[str, Any]]) -> _Log:
+    is_places = all(bool((events["kind"] == "checkin").all()) for events in parts.events)
+    entries, clicks = (Spool(rough / name, len(parts.events)) for name in ("entries", "clicks"))
+    counts: Counter[tuple[str, str]] = Counter()
+    of_users, last = [], None
+    for part, events in enumerate(parts.events):
+        made = make_entries(events, require_click=require_click, counts=counts, kind="checkin" if is_places else "feed")
+        for spool, frame in zip((entries, clicks), made, strict=True):
+            spool.append(frame, part)
+        is_search = pl.col("is_search")
+        of_users.append(made[0].group_by("user_id").agg(feeds=(~is_search).sum(), searches=is_search.sum()))
+        latest = made[0]["time_ms"].max()
+        last = latest if last is None or (latest is not None and latest > last) else last  # type: ignore[operator]
+    funnel += [
+        {"table": "dataset", "stage": stage, "rows": rows, "reason": reason} for (stage, reason), rows in counts.items() if rows
+    ]
+    seen = pl.concat(of_users)
+    ids = seen["user_id"]
+    if parts.users is not None:
+        ids = pl.concat([ids, parts.users["user_id"].cast(ids.dtype)])
+    users = Vocab(ids.unique().sort())
+    num_2U = np.zeros((2, len(users) + 1), dtype=np.int64)
+    num_2U[:, users.rows(seen["user_id"])] = seen["feeds"].to_numpy(), seen["searches"].to_numpy()
+    return _Log(entries, clicks, users, num_2U, last or 0, is_places)  # type: ignore[arg-type]
 
 
-def _history(entries: Entries, item_K: Rows, wording: Wording) -> History:
+@dataclass(frozen=True)
+class _Splits:
+    """How entries are split, and what the training part holds."""
+
+    params: dict[str, Any]
+    trained: pl.Series  # the distinct items clicked in the training part, sorted
+    asked: pl.DataFrame  # query, and in how many training entries; once a part
+    _split: Callable[[Entries], tuple[Rows, dict[str, Any]]]
+
+    def of_parts(self, log: _Log) -> Iterator[tuple[Entries, Rows]]:
+        """Each part with the split of its entries."""
+        for entries in log:
+            yield entries, self._split(entries)[0]
+
+
+def _splits(log: _Log, split: SplitName, clock: str, valid_ms: int | None, test_ms: int | None, valid: bool) -> _Splits:
+    def split_of(entries: Entries) -> tuple[Rows, dict[str, Any]]:
+        return assign_splits(
+            entries.user_E, entries.time_E, entries.has_click_E, entries.given_split_E,
+            split=split, clock=clock, valid_ms=valid_ms, test_ms=test_ms, valid=valid, last_ms=log.last_ms,
+        )  # fmt: skip
+
+    trained, asked = None, []
+    params: dict[str, Any] = {}
+    num, num_train = 0, 0
+    for entries in log:
+        split_E, params = split_of(entries)
+        is_train_E = split_E == 0
+        num, num_train = num + len(split_E), num_train + int(is_train_E.sum())
+        here = entries.item_K.filter(pl.Series(is_train_E[entries.entry_K])).unique()
+        trained = here if trained is None else pl.concat([trained, here]).unique()
+        queries = pl.DataFrame({"query": entries.query_E, "train": is_train_E}).drop_nulls("query")
+        asked.append(queries.group_by("query").agg(pl.col("train").sum()))
+    if num and not num_train:
+        raise DataError(f"split '{split}' leaves nothing to train on; hold out less, or bring more events")
+    assert trained is not None
+    return _Splits(params, trained.sort(), pl.concat(asked), split_of)
+
+
+def _write_part(
+    arrays: Growing,
+    cases: CaseFiles,
+    entries: Entries,
+    split_E: Rows,
+    items: Vocab,
+    wording: Wording,
+    candidates: pl.DataFrame | None,
+    is_places: bool,
+) -> None:
+    """Append the histories, the cases and the training events of one part."""
     is_search_E, user_E = entries.is_search_E, entries.user_E
-    num_users = len(entries.users)
-    before_E = np.cumsum(is_search_E) - is_search_E  # searches before each entry, of all users
-    start_U = np.searchsorted(user_E, np.arange(num_users + 2))  # first entry of each user
-    searches_U = np.concatenate([before_E, [is_search_E.sum()]])[start_U]
-    num_searches_E = before_E - searches_U[user_E]
-    num_feeds_E = np.arange(len(user_E)) - start_U[user_E] - num_searches_E
+    item_K, query_E = items.rows(entries.item_K, missing="pad"), wording.query_rows(entries.query_E)
+    before = arrays.length("history/feed_times"), arrays.length("history/search_times")
+    before_E = np.cumsum(is_search_E) - is_search_E  # searches before each entry
+    first_E = np.searchsorted(user_E, user_E)  # first entry of its user
+    num_searches_E = before_E - before_E[first_E]
+    num_feeds_E = np.arange(len(user_E)) - first_E - num_searches_E
+    is_search_K = is_search_E[entries.entry_K]
     # a click on an unknown item would be taken for the padding behind the last click
-    of_search_K = is_search_E[entries.entry_K] & (item_K > 0)
-    return History(
-        feed_items=torch.from_numpy(item_K[~is_search_E[entries.entry_K]]),
-        feed_times=torch.from_numpy(entries.time_E[~is_search_E]),
-        feed_others=torch.from_numpy(num_searches_E[~is_search_E]),
-        feed_offsets=torch.from_numpy(start_U - searches_U),
-        search_queries=torch.from_numpy(wording.query_E[is_search_E]),
-        search_clicks=ragged(before_E[entries.entry_K[of_search_K]], item_K[of_search_K], int(is_search_E.sum())),
-        search_times=torch.from_numpy(entries.time_E[is_search_E]),
-        search_others=torch.from_numpy(num_feeds_E[is_search_E]),
-        search_offsets=torch.from_numpy(searches_U),
-        queries=wording.queries,
-    )
-
-
-def _train_events(entries: Entries, split_E: Rows, item_K: Rows) -> TrainEvents:
+    of_search_K = is_search_K & (item_K > 0)
+    lengths = np.bincount(before_E[entries.entry_K[of_search_K]], minlength=int(is_search_E.sum()))
+    for name, values in (
+        ("feed_items", item_K[~is_search_K]),
+        ("feed_times", entries.time_E[~is_search_E]),
+        ("feed_others", num_searches_E[~is_search_E]),
+        ("search_queries", query_E[is_search_E]),
+        ("search_times", entries.time_E[is_search_E]),
+        ("search_others", num_feeds_E[is_search_E]),
+    ):
+        arrays.append(f"history/{name}", values)
+    arrays.append_ragged("history/search_clicks", lengths, item_K[of_search_K])
+    if is_places:
+        arrays.append("places/offsets_min", offsets_min(entries))
+    cases.append(entries, split_E, item_K, query_E, items, before, candidates)
     of_train_K = split_E[entries.entry_K] == 0
-    entry = entries.entry_K[of_train_K]
-    return TrainEvents(
-        torch.from_numpy(entries.user_E[entry]),
-        torch.from_numpy(item_K[of_train_K]),
-        torch.from_numpy(entries.is_search_E[entry]),
-    )
+    arrays.append("train_events/user_E", user_E[entries.entry_K[of_train_K]])
+    arrays.append("train_events/item_E", item_K[of_train_K])
+    arrays.append("train_events/is_search_E", is_search_K[of_train_K])
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ Legend: E entries (sorted by user, time, place in the file), K clicks (each a ca
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ import torch
 from corsar.batch import Ragged, Task
 from corsar.data.candidates import match_candidates
 from corsar.data.entries import Entries
-from corsar.data.store import SPLITS, save_array, save_ragged
-from corsar.errors import writing
+from corsar.data.growing import Growing
+from corsar.data.store import SPLITS
 from corsar.vocab import Rows, Vocab
 
 
@@ -61,71 +61,101 @@ def _hash(matrix: Rows) -> str:
     return hashlib.sha256(np.ascontiguousarray(matrix).tobytes()).hexdigest()
 
 
-def save_cases(
-    folder: Path,
-    entries: Entries,
-    split_E: Rows,
-    item_K: Rows,
-    query_E: Rows,
-    items: Vocab,
-    candidates: pl.DataFrame | None,
-    funnel: list[dict[str, Any]],
-    tasks: tuple[Task, ...],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write the cases of each split and task; what comes back are their counts, and number and hash of given candidates."""
-    entry_K = entries.entry_K
-    feed_end_E, search_end_E = history_ends(entries)
-    group_K, groups = click_groups(entries, item_K)
-    split_K, is_search_K, known_K = split_E[entry_K], entries.is_search_E[entry_K], item_K > 0
-    columns = {
-        "user_N": entries.user_E[entry_K],
-        "item_N": item_K,
-        "time_N": entries.time_E[entry_K],
-        "feed_end_N": feed_end_E[entry_K],
-        "search_end_N": search_end_E[entry_K],
-        "query_N": query_E[entry_K],
-        "group_N": group_K,
-    }
-    given = {}
-    if candidates is not None:
-        table = pl.DataFrame(
-            {
-                "case": np.arange(len(entry_K)),
-                "user_id": entries.users.ids(columns["user_N"]),
-                "time_ms": columns["time_N"],
-                "split": pl.Series(np.array(SPLITS)[split_K]),
-                "item_id": entries.item_K,
-                "session_id": entries.session_E.gather(entry_K),
-                "item": item_K,
-                "group": group_K,
-                "scored": known_K,
-            }
+class CaseFiles:
+    """The cases of each split and task, written part by part of the users; at the end their counts."""
+
+    def __init__(self, arrays: Growing, tasks: tuple[Task, ...]) -> None:
+        """Write into the folder `cases` of `arrays`."""
+        self._arrays, self._tasks = arrays, tasks
+        self._num = Counter({(split, task): 0 for split in SPLITS for task in tasks})
+        self._unknown = Counter(self._num)
+        self._same_time: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
+        self.candidates: dict[str, Any] = {}  # number and hash of those given
+
+    def append(
+        self,
+        entries: Entries,
+        split_E: Rows,
+        item_K: Rows,
+        query_E: Rows,
+        items: Vocab,
+        before: tuple[int, int],
+        candidates: pl.DataFrame | None,
+    ) -> None:
+        """Add the cases of users that follow those that were added.
+
+        Args:
+            before: feed events and searches of the users before these, which positions count too.
+            candidates: given ones, of the cases of these users.
+        """
+        entry_K = entries.entry_K
+        feed_end_E, search_end_E = history_ends(entries)
+        group_K, groups = click_groups(entries, item_K)
+        num_groups = max(0, self._arrays.length("cases/groups/offsets") - 2)
+        split_K, is_search_K, known_K = split_E[entry_K], entries.is_search_E[entry_K], item_K > 0
+        columns = {
+            "user_N": entries.user_E[entry_K],
+            "item_N": item_K,
+            "time_N": entries.time_E[entry_K],
+            "feed_end_N": feed_end_E[entry_K] + before[0],
+            "search_end_N": search_end_E[entry_K] + before[1],
+            "query_N": query_E[entry_K],
+            "group_N": np.where(group_K > 0, group_K + num_groups, 0),
+        }
+        given = {}
+        if candidates is not None:
+            given = _given(candidates, entries, columns, split_K, items)
+        lengths = np.diff(groups.offsets.numpy())
+        # row 0, the empty one, is that of the first part
+        self._arrays.append_ragged(
+            "cases/groups", lengths[1 if self._arrays.length("cases/groups/offsets") else 0 :], groups.values.numpy()
         )
-        given = match_candidates(candidates, table, items)
-    save_ragged(groups, folder / "groups")
-    counts: dict[str, Any] = {}
-    told: dict[str, Any] = {}
-    for number, split in enumerate(SPLITS):
-        in_split_K = split_K == number
-        counts[split] = {}
-        for task in tasks:
-            of_task_K = in_split_K & (is_search_K == (task == "search"))
-            keep_K = of_task_K & known_K
-            where = folder / f"{split}_{task}"
-            with writing(where):
-                where.mkdir(parents=True)
+        for number, split in enumerate(SPLITS):
+            in_split_K = split_K == number
+            for task in self._tasks:
+                of_task_K = in_split_K & (is_search_K == (task == "search"))
+                keep_K = of_task_K & known_K
                 for name, values in columns.items():
-                    save_array(where / f"{name}.npy", values[keep_K])
+                    self._arrays.append(f"cases/{split}_{task}/{name}", values[keep_K])
                 if split in given:
-                    save_array(where / "negatives_NC.npy", given[split][keep_K[in_split_K]])
-            counts[split][task] = int(keep_K.sum())
-            unknown = int(of_task_K.sum()) - counts[split][task]
-            if unknown:
-                reason = f"unknown item ({split}, {task})"
-                funnel.append({"table": "cases", "stage": "rejected", "rows": unknown, "reason": reason})
-        if split in given:
-            told[split] = {"negatives": given[split].shape[1], "sha256": _hash(given[split])}
-    return {"cases": counts, "same_time": _same_time(entries, split_E)}, told
+                    self._arrays.append(f"cases/{split}_{task}/negatives_NC", given[split][keep_K[in_split_K]])
+                self._num[split, task] += int(keep_K.sum())
+                self._unknown[split, task] += int((of_task_K & ~known_K).sum())
+            if split in given:
+                self.candidates[split] = {"negatives": given[split].shape[1], "sha256": _hash(given[split])}
+        self._same_time.update(_same_time(entries, split_E))
+
+    def counts(self) -> dict[str, Any]:
+        """How many cases each split and task has, and how many entries share their moment."""
+        cases = {split: {task: self._num[split, task] for task in self._tasks} for split in SPLITS}
+        return {"cases": cases, "same_time": dict(self._same_time)}
+
+    def funnel(self) -> list[dict[str, Any]]:
+        """The clicks that are no cases."""
+        return [
+            {"table": "cases", "stage": "rejected", "rows": rows, "reason": f"unknown item ({split}, {task})"}
+            for (split, task), rows in self._unknown.items()
+            if rows
+        ]
+
+
+def _given(
+    candidates: pl.DataFrame, entries: Entries, columns: dict[str, Rows], split_K: Rows, items: Vocab
+) -> dict[str, Rows]:
+    table = pl.DataFrame(
+        {
+            "case": np.arange(len(entries.entry_K)),
+            "user_id": entries.users.ids(columns["user_N"]),
+            "time_ms": columns["time_N"],
+            "split": pl.Series(np.array(SPLITS)[split_K]),
+            "item_id": entries.item_K,
+            "session_id": entries.session_E.gather(entries.entry_K),
+            "item": columns["item_N"],
+            "group": columns["group_N"],
+            "scored": columns["item_N"] > 0,
+        }
+    )
+    return match_candidates(candidates, table, items)
 
 
 def _same_time(entries: Entries, split_E: Rows) -> dict[str, int]:

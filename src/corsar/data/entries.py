@@ -5,6 +5,7 @@ Legend: E entries (feed events and searches, sorted by user, time, place in the 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +35,26 @@ class Entries:
     entry_K: Rows  # the entry of each click; clicks of a search are in time order
     item_K: pl.Series  # external ids
 
+    @staticmethod
+    def of(users: Vocab, entries: pl.DataFrame, clicks: pl.DataFrame) -> Entries:
+        """From the two frames of `make_entries`, of all users or of some that follow each other."""
+        given = entries["split"]
+        known = given.null_count() == 0 and len(given) > 0
+        return Entries(
+            users=users,
+            user_E=users.rows(entries["user_id"]),
+            time_E=entries["time_ms"].to_numpy(),
+            latest_E=entries["latest"].to_numpy(),
+            is_search_E=entries["is_search"].to_numpy(),
+            has_click_E=entries["has_click"].cast(pl.Int64).to_numpy(),
+            given_split_E=given.replace_strict(SPLIT_ROWS, return_dtype=pl.Int64).to_numpy() if known else None,
+            offset_E=entries["utc_offset_min"],
+            query_E=entries["query"],
+            session_E=entries["session_id"],
+            entry_K=clicks["entry"].to_numpy(),
+            item_K=clicks["item_id"],
+        )
+
 
 def _search_rows(events: pl.DataFrame) -> pl.DataFrame:
     """Rows of searches with `search`, the first row of their session; a row without session_id is its own session."""
@@ -52,23 +73,21 @@ def _same(rows: pl.DataFrame, column: str, remedy: str) -> None:
 
 def make_entries(
     events: pl.DataFrame,
-    more_users: pl.Series | None,
     *,
     require_click: bool,
-    funnel: list[dict[str, Any]],
+    counts: Counter[tuple[str, str]],
     kind: Literal["feed", "checkin"] = "feed",
-) -> Entries:
-    """Entries and clicks of the canonical events; rows that are neither are counted in `funnel`.
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Entries and clicks of the canonical events, which `Entries.of` opens; rows that are neither are counted.
 
     Args:
-        more_users: users that may have no event (the users table).
         require_click: drop searches without a click.
+        counts: rows of each (stage, reason) are added to it, also where there are none, so that their order is fixed.
         kind: of the entries that are no searches.
     """
 
     def reject(rows: int, reason: str, stage: str = "rejected") -> None:
-        if rows:
-            funnel.append({"table": "dataset", "stage": stage, "rows": rows, "reason": reason})
+        counts[stage, reason] += rows
 
     if "split" not in events.columns:
         events = events.with_columns(split=pl.lit(None, pl.String))
@@ -113,10 +132,7 @@ def make_entries(
     )
     search_entries = searches.select(*columns, "search", item_id=pl.lit(None, feed.schema["item_id"]))
     entries = pl.concat([feed_entries, search_entries])
-    ids = [entries["user_id"]] if more_users is None else [entries["user_id"], more_users.cast(entries["user_id"].dtype)]
-    users = Vocab(pl.concat(ids).unique().sort())
-    entries = entries.with_columns(user=users.rows(entries["user_id"])).sort("user", "time_ms", "order")
-    entries = entries.with_columns(entry=np.arange(len(entries)))
+    entries = entries.sort("user_id", "time_ms", "order").with_columns(entry=pl.int_range(pl.len(), dtype=pl.Int64))
 
     feed_clicks = entries.filter(~pl.col("is_search")).select("entry", "item_id", time_ms="time_ms", order="order")
     places = entries.filter("is_search").select("entry", "search")
@@ -126,18 +142,4 @@ def make_entries(
     given = entries["split"]
     if 0 < given.null_count() < len(given):
         raise DataError(f"{given.null_count()} events have no split; give every event one, or leave the column out")
-    known = given.null_count() == 0 and len(given) > 0
-    return Entries(
-        users=users,
-        user_E=entries["user"].to_numpy(),
-        time_E=entries["time_ms"].to_numpy(),
-        latest_E=entries["latest"].to_numpy(),
-        is_search_E=entries["is_search"].to_numpy(),
-        has_click_E=entries["has_click"].cast(pl.Int64).to_numpy(),
-        given_split_E=given.replace_strict(SPLIT_ROWS, return_dtype=pl.Int64).to_numpy() if known else None,
-        offset_E=entries["utc_offset_min"],
-        query_E=entries["query"],
-        session_E=entries["session_id"],
-        entry_K=all_clicks["entry"].to_numpy(),
-        item_K=all_clicks["item_id"],
-    )
+    return entries.drop("order", "search", "item_id", "entry"), all_clicks.select("entry", "item_id")

@@ -49,6 +49,7 @@ def assign_splits(
     valid_ms: int | None,
     test_ms: int | None,
     valid: bool = True,
+    last_ms: int | None = None,
 ) -> tuple[Rows, dict[str, Any]]:
     """Split of each entry (0 train, 1 valid, 2 test), and the parameters to be written into the manifest.
 
@@ -57,6 +58,7 @@ def assign_splits(
         given_E: the split that the events carry, for `given`.
         valid_ms, test_ms: lengths of the held-out spans at the end of the log, for `time`.
         valid: whether `leave_last` and `last_fraction` hold out a valid part; else all before the test part is train.
+        last_ms: the end of the log, where the entries are some users' only.
     """
     if split not in RULES:
         raise DataError(f"unknown split '{split}'; choose one of {', '.join(RULES)}")
@@ -81,7 +83,7 @@ def assign_splits(
             raise DataError("the times are positions, not dates; choose the split 'leave_last' instead of 'time'")
         if not test_ms or test_ms < 0 or (valid_ms or 0) < 0:
             raise DataError("split 'time' needs the held-out spans in days; set test_days above 0 and valid_days")
-        last = int(time_E.max()) if len(time_E) else 0
+        last = last_ms if last_ms is not None else int(time_E.max()) if len(time_E) else 0
         test_from = last - test_ms + 1
         valid_from = test_from - (valid_ms or 0)
         split_E = (time_E >= valid_from).astype(np.int64) + (time_E >= test_from)
@@ -90,6 +92,4 @@ def assign_splits(
     else:
         split_E = _by_position(user_E, has_click_E, split, valid)
         params |= {} if valid else {"valid": False}
-    if len(split_E) and not (split_E == 0).any():
-        raise DataError(f"split '{split}' leaves nothing to train on; hold out less, or bring more events")
     return split_E, params

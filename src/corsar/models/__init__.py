@@ -20,6 +20,7 @@ MODELS: dict[str, str] = {
     "bm25": "corsar.models.bm25:BM25",
     "blend": "corsar.models.blend:Blend",
     "automtn": "corsar.models.automtn:AutoMTNNet",
+    "habits": "corsar.models.habits:HabitsNet",
     "visits": "corsar.models.visits:Visits",
     "markov": "corsar.models.markov:Markov",
     "visits_markov": "corsar.models.visits_markov:VisitsMarkov",

@@ -28,19 +28,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from corsar.batch import SearchRecommendBatch, Sizes
+from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.geo import distance_km
 from corsar.models.base import Model, Terms
-from corsar.models.returns import ReturnHead
+from corsar.models.returns import SMALL, ReturnHead, compared_rows
 from corsar.nn.autocorrelation import AutoCorrelation
 from corsar.places import PlaceBatch
+
+GAIN = 10.0  # how much faster than other weights the one moves that lets logits into the return head
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,15 @@ class AutoMTNNet(Model):
         self.mix = nn.Linear(config.history_len, 1) if config.predictor == "code" else None
         self.decay = nn.Parameter(torch.zeros(2)) if config.predictor == "text" else None
         self.returns = ReturnHead(sizes.num_items) if config.return_head else None
+        self.gain = nn.Parameter(torch.tensor(SMALL)) if config.return_head else None
         self.drop = nn.Dropout(config.dropout)
         if self.mix is not None:
             nn.init.constant_(self.mix.weight, config.history_len**-0.5)
+
+    def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
+        """Count what the return head has of the training part."""
+        if self.returns is not None:
+            self.returns.count(events, catalogue)
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Logits of the candidates, [B, C]."""
@@ -172,7 +180,9 @@ class AutoMTNNet(Model):
         def score(candidates_BC: Tensor) -> Tensor:
             logits_BC = self.place_logits(window, F.embedding(candidates_BC, self.places.value.weight),
                                           F.embedding(candidates_BC, batch.points_I3))  # fmt: skip
-            return logits_BC if self.returns is None or masses is None else self.returns(logits_BC, candidates_BC, masses)
+            if self.returns is None or masses is None:
+                return logits_BC
+            return cast(Tensor, self.returns(self._gained(logits_BC), candidates_BC, masses))
 
         return score
 
@@ -180,10 +190,10 @@ class AutoMTNNet(Model):
         """place, and category where there is one: cross-entropy of the target among the catalogue, or the part drawn."""
         assert isinstance(batch, PlaceBatch)
         window, target_B = self.encode(batch), batch.candidates_BC[:, 0]
-        rows_R, at_B, extra_R = self._catalogue(batch, target_B)
+        rows_R, at_B, extra_R = compared_rows(self.sizes.num_items, target_B, batch.drawn_N)
         logits_BR = self.place_logits(window, F.embedding(rows_R, self.places.value.weight), batch.points_I3[rows_R])
         if self.returns is not None:
-            place_B = self.returns.loss(logits_BR, rows_R, extra_R, at_B, batch)
+            place_B = self.returns.loss(self._gained(logits_BR), rows_R, extra_R, at_B, batch)
         else:
             place_B = F.cross_entropy(logits_BR + extra_R, at_B, reduction="none")
         if not any(self.sizes.category_sizes[:1]):
@@ -244,6 +254,11 @@ class AutoMTNNet(Model):
         added_BLC: Tensor = -slope * torch.log1p(km_BLC / (scale * window.scale_km))
         return added_BLC
 
+    def _gained(self, logits: Tensor) -> Tensor:
+        """Logits as the return head takes them: nothing at first."""
+        assert self.gain is not None
+        return GAIN * self.gain * logits
+
     def _predicted(self, window: Window, dots_BLC: Tensor, km_BLC: Tensor | None) -> Tensor:
         if self.mix is not None:
             pairs_BLC = dots_BLC if km_BLC is None else dots_BLC * self.nearness(window, km_BLC)
@@ -251,21 +266,6 @@ class AutoMTNNet(Model):
         logits_BLC = dots_BLC if km_BLC is None else dots_BLC + self.nearness(window, km_BLC)
         share_BLC = logits_BLC.masked_fill(~window.is_real_BL[..., None], -torch.inf).softmax(1)
         return (share_BLC * dots_BLC).sum(1)
-
-    def _catalogue(self, batch: PlaceBatch, target_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Item rows that a step compares, [R], where the targets stand among them, [B], and what is added to a logit, [R].
-
-        Of a part of the catalogue, the drawn ones stand for all that are no targets: each weighs as much as so many of them
-        (importance weights of a sampled softmax; Bengio and Senécal, 2003). Row 0 is no place.
-        """
-        rows_R = torch.arange(self.sizes.num_items + 1, device=target_B.device)
-        if batch.drawn_N is not None:
-            rows_R = torch.unique(torch.cat([target_B.new_zeros(1), target_B, batch.drawn_N]))
-        is_drawn_R = ~torch.isin(rows_R, target_B) & (rows_R > 0)
-        num_drawn = is_drawn_R.sum()
-        share = (self.sizes.num_items + 1 - len(rows_R) + num_drawn) / num_drawn.clamp(min=1)
-        extra_R = torch.where(is_drawn_R, share.log(), 0.0)
-        return rows_R, torch.searchsorted(rows_R, target_B.contiguous()), torch.where(rows_R > 0, extra_R, -torch.inf)
 
     def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
         """The embeddings of the item rows, [R, D]."""

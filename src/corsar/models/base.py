@@ -46,16 +46,15 @@ class Model(nn.Module):
         return {}
 
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
-        """Take stored weights; an untrained model, whose buffers have no fixed size, takes them by name."""
-        if self.trained:
-            self.load_state_dict(tensors)
-        else:
-            for name, tensor in tensors.items():
-                self.register_buffer(name, tensor)
+        """Take stored weights; buffers, which are counts and have no fixed size, are taken by name."""
+        counts = {name for name, _ in self.named_buffers()} if self.trained else set(tensors)
+        for name in counts & set(tensors):
+            owner, _, last = name.rpartition(".")
+            self.get_submodule(owner).register_buffer(last, tensors[name])
+        self.load_state_dict(tensors)
 
     def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
-        """Fill the buffers of an untrained model from the training part."""
-        raise NotImplementedError  # abstract
+        """Fill the buffers from the training part: all that an untrained model learns, and what a trained one begins with."""
 
     def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
         """Vectors of item rows of a trained model, [R, D]: alike where they point the same way."""

@@ -12,6 +12,8 @@ SOURCES: dict[str, str] = {
     "kuaisar": "corsar.sources.kuaisar",
     "foursquare": "corsar.sources.foursquare",
     "simulate": "corsar.sources.simulate",
+    "movielens": "corsar.sources.movielens",
+    "jdsearch": "corsar.sources.jdsearch",
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -22,6 +24,8 @@ BROKEN: tuple[type[BaseException], ...] = (
     pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError, EOFError, zlib.error, OSError,
 )  # fmt: skip
 SEPARATORS = (",", "\t", ";", "|")
+BLOCK_BYTES = 16 << 20
+TRIED = 100  # line ends at which a block of a text file may be cut
 
 
 class Scan(NamedTuple):
@@ -97,6 +101,52 @@ def scan_file(path: str | Path) -> Scan:
         raise DataError(
             f"{path.name}: not readable as {path.suffix.lstrip('.') or 'text'} ({_first_line(error)}); {_remedy(error)}."
         ) from error
+
+
+def read_blocks(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """Rows of a delimited text file with a header line, all String, so many at a time as some megabytes hold.
+
+    The file is not mapped into memory, so that its size does not count as memory of the process.
+    """
+    separator = _separator(path)
+    try:
+        with path.open("rb") as file:
+            header, rest, is_first = file.readline(), b"", True
+            while True:
+                read = file.read(BLOCK_BYTES)
+                block = rest + read
+                cut = _cut(block) if read else len(block)
+                rest = block[cut:]
+                if cut or is_first:
+                    data = header + memoryview(block)[:cut]
+                    yield pl.read_csv(data, separator=separator, infer_schema=False, columns=columns)
+                    is_first = False
+                if not read:
+                    return
+    except BROKEN as error:
+        raise DataError(f"{path.name}: not readable ({_first_line(error)}); {_remedy(error)}.") from error
+
+
+def ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The same frames, the next one made by another thread while one is worked with."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
+
+
+def _cut(block: bytes) -> int:
+    """Where the last line of the block ends that is no part of a quoted field."""
+    last = end = block.rfind(b"\n") + 1
+    quotes = block.count(b'"', 0, end)
+    for _ in range(TRIED):
+        if not end or quotes % 2 == 0:
+            return end
+        before = block.rfind(b"\n", 0, end - 1) + 1
+        quotes -= block.count(b'"', before, end)
+        end = before
+    return last  # a quote that stands alone in a field
 
 
 def _separator(path: Path) -> str:

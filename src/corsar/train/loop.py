@@ -115,6 +115,7 @@ def fresh_model(config: Config, dataset: Dataset) -> tuple[Model, Config]:
     torch.manual_seed(seed_of(config.run.seed, "initialisation"))
     model = build_model(config, dataset.sizes(config.data.feed_len, config.data.search_len))
     if model.trained:
+        model.count(dataset.train_events(), dataset.catalogue)
         _check(config, model, dataset)
     return model, resolved(config, model)
 

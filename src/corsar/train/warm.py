@@ -34,7 +34,7 @@ def warm_start(model: Model, config: Config, dataset: Dataset) -> None:
     owner = table_owners(config, model.sizes)
     old = source.model.state_dict()
     with torch.no_grad():
-        for name, new in model.state_dict().items():
+        for name, new in model.named_parameters():  # buffers are counts of the new logs
             if name in owner:
                 _take_rows(new, old[name], known[owner[name]])
             else:
