@@ -142,7 +142,7 @@ def part(
     dataset = open_dataset(data)
     cases = dataset.cases("test", "next_place")
     returns = is_return(cases, dataset.history)
-    report = read_report(home / f"{city}_{split}" / names[0])
+    report = read_report(home / f"{city}_{split}" / rows[0].name)
     page = [f"## {city.capitalize()}, {SPLITS[split]}", ""]
     page += [
         f"{len(cases):,} cases of {len(np.unique(rows[0].users)):,} people, {returns.mean():.0%} of them returns; the whole"
@@ -186,6 +186,9 @@ def main() -> None:
     given = parser.parse_args()
     home, names, seeds = Path("runs/places"), tuple(given.rows), tuple(given.seeds)
     parts = [(city, split) for city in CITIES for split in SPLITS if given.only in (None, f"{city}_{split}")]
+    if given.have:
+        missing = [one for one in parts if not all((home / "_".join(one) / name / "done").exists() for name in AGAINST)]
+        parts = [one for one in parts if one not in missing]
     tables = [part(city, split, home, names, seeds, given.threads, given.have) for city, split in parts]
     if given.only:
         print("\n".join(tables[0]))
@@ -196,18 +199,28 @@ def main() -> None:
         "Acc@k is HR@k. Values are means over cases and seeds with 95 % intervals (bootstrap over users); ties in expectation."
     ]
     page += [
-        f"Seeds of trained rows: {', '.join(map(str, seeds))}. The epoch was chosen on the validation part, whole catalogue."
+        f"Seeds of trained rows: {', '.join(map(str, seeds))}, or as many of them as a table says.",
+        "The epoch was chosen on the validation part, whole catalogue.",
     ]
     page += ["Returns are targets that the person was at before, discoveries all others."]
     page += [
         f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, one thread each beside other work."
     ]
     page += ["Written by `python benchmarks/places.py` (`make results-places`), which goes on where it was stopped.", ""]
+    if given.have:
+        page += [
+            "**Not finished**: this page holds the rows that were trained when it was written (`--have`); the tables name",
+            "",
+        ]
+        page[-2] += " the others."
     notes = Path("docs/results/places_notes.md")
-    page += [notes.read_text(), ""] if notes.exists() else []
+    page += [notes.read_text()] if notes.exists() else []
     for one in tables:
         page += one
-    Path("docs/results/places.md").write_text("\n".join([*page, *reference(home, given.threads)]))
+    if given.have and missing:
+        page += ["Not run yet: " + ", ".join(f"{city.capitalize()} of `{split}`" for city, split in missing) + ".", ""]
+    page += [] if given.have else reference(home, given.threads)
+    Path("docs/results/places.md").write_text("\n".join(page))
 
 
 if __name__ == "__main__":
