@@ -1,4 +1,6 @@
-"""AutoMTN on 100,000 places and a million simulated check-ins: time and memory of training steps and of a full evaluation.
+"""AutoMTN behind its return head on 100,000 places and a million simulated check-ins: time and memory of steps and evaluation.
+
+100 training steps, and 1,000 people against the whole catalogue.
 
 Each part runs in a process of its own, so that its peak of resident memory is its own: `python benchmarks/places_scale.py`.
 The check-ins have no truth to be learned; the figures are of time and memory alone.
@@ -25,7 +27,7 @@ from corsar.config import Config, load_config
 from corsar.data.build import build_dataset
 from corsar.data.store import Dataset, open_dataset
 from corsar.evaluate.protocol import evaluate
-from corsar.models.automtn import AutoMTNNet
+from corsar.models.habits import HabitsNet
 from corsar.progress import Progress
 from corsar.schema import KINDS, make_tables
 from corsar.train.loop import Run, fresh_model
@@ -55,7 +57,8 @@ def make_dataset(out: Path) -> None:
 
 
 def settings(data: Path, threads: int) -> Config:
-    told = {"data.path": str(data), "model.name": "automtn", "model.dim": "32", "train.batch_size": "128"}
+    told = {"data.path": str(data), "model.name": "habits", "model.discovery": '{name = "automtn", dim = 32}'}
+    told |= {"train.batch_size": "128"}
     told |= {"run.threads": str(threads), "evaluate.max_cases": str(CASES), "evaluate.bootstrap": "0"}
     return load_config(None, told)
 
@@ -70,12 +73,12 @@ def one_part(part: str, data: Path, threads: int) -> dict[str, Any]:
     else:
         dataset = open_dataset(data)
         model, config = fresh_model(settings(data, threads), dataset)
-        assert isinstance(model, AutoMTNNet)
+        assert isinstance(model, HabitsNet)
         told = train(model, config, dataset) if part == "train" else score(model, config, dataset)
     return {"part": part, **told, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
-def train(model: AutoMTNNet, config: Config, dataset: Dataset) -> dict[str, Any]:
+def train(model: HabitsNet, config: Config, dataset: Dataset) -> dict[str, Any]:
     """100 steps of the training loop itself; their median."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run(
@@ -91,7 +94,7 @@ def train(model: AutoMTNNet, config: Config, dataset: Dataset) -> dict[str, Any]
     return {"seconds": sum(took), "step_s": float(np.median(took)), "steps": STEPS, "batch": config.train.batch_size}
 
 
-def score(model: AutoMTNNet, config: Config, dataset: Dataset) -> dict[str, Any]:
+def score(model: HabitsNet, config: Config, dataset: Dataset) -> dict[str, Any]:
     """1,000 people against the whole catalogue."""
     start = time.perf_counter()
     result = evaluate(model, dataset, config)

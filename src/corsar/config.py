@@ -124,7 +124,6 @@ MODEL_PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
                 "lengths": "fixed",
                 "distance": "batch_range",
                 "residual": False,
-                "return_head": False,
             },
         },
     },
@@ -242,7 +241,7 @@ def _value(section: str, key: str, text: str) -> Any:
         return text  # "nan" is a word: no setting is a number that is none
     field = _fields(section).get(key)
     is_text = field is not None and field.annotation is str and not isinstance(value, str)
-    return text if is_text or len(parsed) > 1 or not isinstance(value, bool | int | float | str | list) else value
+    return text if is_text or len(parsed) > 1 or not isinstance(value, bool | int | float | str | list | dict) else value
 
 
 def hint(word: str, known: Iterable[str]) -> str:

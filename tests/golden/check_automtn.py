@@ -49,7 +49,7 @@ def automtn_weights(published: dict[str, Tensor], layers: int) -> dict[str, Tens
 
 def automtn_model(arrays: dict[str, np.ndarray], sizes: dict, **changed: object) -> AutoMTNNet:
     """The net with the published weights, in the published form unless told otherwise."""
-    paper = {"lags": "paper_short", "lengths": "fixed", "distance": "batch_range", "residual": False, "return_head": False}
+    paper = {"lags": "paper_short", "lengths": "fixed", "distance": "batch_range", "residual": False}
     told = {"dim": sizes["features"], "heads": sizes["heads"], "layers": sizes["layers"], "history_len": sizes["length"]}
     config = AutoMTNNet.Config(**{**paper, **told, "dropout": 0.0, "category_weight": sizes["eta"], **changed})
     model = AutoMTNNet(config, Sizes(sizes["users"], sizes["pois"], 0, (sizes["categories"],)))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from corsar.config import load_config
 from corsar.data.build import build_dataset
 from corsar.data.loader import TrainLoader
 from corsar.data.store import Dataset, open_dataset
+from corsar.errors import ConfigError
 from corsar.geo import distance_km
-from corsar.models.automtn import GAIN, AutoMTNNet
-from corsar.models.habits import HabitsNet
-from corsar.models.returns import LATER, POPULAR, UNSEEN, ReturnHead, compared_rows, visits_of
+from corsar.models.automtn import AutoMTNNet
+from corsar.models.compared import compared_rows
+from corsar.models.habits import GAIN, HabitsNet
+from corsar.models.returns import LATER, POPULAR, UNSEEN, ReturnHead, visits_of
 from corsar.models.visits_markov import VisitsMarkov
 from corsar.places import PlaceBatch
 from corsar.schema import make_tables
@@ -38,8 +41,9 @@ def net(dataset: Dataset, **told: str) -> tuple[AutoMTNNet, TrainLoader]:
     return model.eval(), TrainLoader(dataset, config.data, config.train, 0)
 
 
-def habits(dataset: Dataset) -> tuple[HabitsNet, TrainLoader]:
-    model, config = fresh_model(settings(dataset.path, model__name="habits"), dataset)
+def habits(dataset: Dataset, discovery: str = "{}", **told: str) -> tuple[HabitsNet, TrainLoader]:
+    keys = {"model__name": "habits", "model__discovery": discovery, **told}
+    model, config = fresh_model(settings(dataset.path, **keys), dataset)
     assert isinstance(model, HabitsNet)
     return model.eval(), TrainLoader(dataset, config.data, config.train, 0)
 
@@ -54,28 +58,33 @@ def whole(batch: PlaceBatch, num_items: int) -> PlaceBatch:
     return dataclasses.replace(batch, candidates_BC=torch.arange(1, num_items + 1).expand(len(batch), -1))
 
 
+def behind(predictor: str = "code") -> str:
+    """What `net` makes, as the model of what is new."""
+    return f'{{name = "automtn", dim = 8, history_len = 9, predictor = "{predictor}"}}'
+
+
 @pytest.mark.parametrize("predictor", ["code", "text"])
-@pytest.mark.parametrize("head", ["true", "false"])
-def test_automtn_loss_is_the_cross_entropy_of_its_scores(dataset: Dataset, predictor: str, head: str) -> None:
-    model, loader = net(dataset, model__predictor=predictor, model__return_head=head)
+@pytest.mark.parametrize("head", [True, False])
+def test_automtn_loss_is_the_cross_entropy_of_its_scores(dataset: Dataset, predictor: str, head: bool) -> None:
+    model, loader = habits(dataset, behind(predictor)) if head else net(dataset, model__predictor=predictor)
     batch = step(loader)
     logits = model.score(whole(batch, loader.catalogue.num_items))
     expected = F.cross_entropy(logits, batch.candidates_BC[:, 0] - 1)
     torch.testing.assert_close(model.loss(batch)["place"], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("head", ["true", "false"])
-def test_automtn_loss_over_drawn_places_is_right_in_the_mean(dataset: Dataset, head: str) -> None:
-    model, loader = net(dataset, model__return_head=head, train__drawn_places="6")
+def test_automtn_loss_over_drawn_places_is_right_in_the_mean(dataset: Dataset) -> None:
+    model, loader = net(dataset, train__drawn_places="6")
     batch, num_items = step(loader), loader.catalogue.num_items
     target_B = batch.candidates_BC[:, 0]
     rows_R, at_B, extra_R = compared_rows(num_items, target_B, batch.drawn_N)
     assert torch.equal(rows_R[at_B], target_B)
     full = dataclasses.replace(batch, drawn_N=None)
     logits = model.place_logits(model.encode(batch), model.places.value.weight[1:], batch.points_I3[1:])
-    if head == "false":
-        sampled = (logits[:, rows_R[1:] - 1] + extra_R[1:]).logsumexp(1) - logits.gather(1, target_B[:, None] - 1)[:, 0]
-        torch.testing.assert_close(model.loss(batch)["place"], sampled.mean())
+    sampled = (logits[:, rows_R[1:] - 1] + extra_R[1:]).logsumexp(1) - logits.gather(1, target_B[:, None] - 1)[:, 0]
+    torch.testing.assert_close(model.loss(batch)["place"], sampled.mean())
+    headed, _ = habits(dataset, behind(), train__drawn_places="6")
+    assert headed.loss(batch)["place"] != headed.loss(full)["place"]
     assert model.loss(batch)["place"] != model.loss(full)["place"]
     sums = []
     for number in range(600):
@@ -97,7 +106,7 @@ def test_automtn_nearness_falls_with_distance(dataset: Dataset, predictor: str) 
 def test_automtn_predictors_are_as_written_down(dataset: Dataset) -> None:
     batch = step(net(dataset)[1])
     for predictor in ("code", "text"):
-        model, loader = net(dataset, model__predictor=predictor, model__return_head="false")
+        model, loader = net(dataset, model__predictor=predictor)
         window = model.encode(batch)
         scores = model.score(whole(batch, loader.catalogue.num_items))
         for row, place in ((0, 3), (5, 7)):
@@ -117,15 +126,11 @@ def test_automtn_predictors_are_as_written_down(dataset: Dataset) -> None:
 
 
 def test_automtn_return_head_is_the_mixture_as_written_down(dataset: Dataset) -> None:
-    model, loader = net(dataset)
+    model, loader = habits(dataset, behind())
     batch, num_items = step(loader), loader.catalogue.num_items
-    head = model.returns
-    assert head is not None
-    assert model.gain is not None
+    head, plain = model.returns, model.discovery
     scramble(head)
     torch.nn.init.constant_(model.gain, 0.07)
-    plain = type(model)(model.config.model_copy(update={"return_head": False}), model.sizes).eval()
-    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith(("returns.", "gain"))})
     every = whole(batch, num_items)
     found, weights, gate = model.score(every), head.weigh(batch), head._moves(batch)[0]
     discovered = GAIN * model.gain * plain.score(every)
@@ -142,9 +147,8 @@ def test_automtn_return_head_is_the_mixture_as_written_down(dataset: Dataset) ->
 
 
 def test_automtn_return_head_begins_as_visits_and_markov(dataset: Dataset) -> None:
-    model, loader = net(dataset)
+    model, loader = habits(dataset, behind())
     every, head = whole(step(loader), loader.catalogue.num_items), model.returns
-    assert head is not None
     tie = POPULAR / float(head.popularity.sum())
     rule = VisitsMarkov(VisitsMarkov.Config(position_weight=LATER, tie_weight=tie), model.sizes)
     rule.count(dataset.train_events(), dataset.catalogue)
@@ -215,8 +219,19 @@ def test_automtn_paper_preset_is_explicit_keys() -> None:
     config = load_config(None, {"preset": "paper", "model.name": "automtn"})
     assert config.model == {
         "name": "automtn", "lags": "paper_short", "lengths": "fixed", "distance": "batch_range", "residual": False,
-        "return_head": False,
     }  # fmt: skip
     assert not config.data.require_both_histories
     assert config.evaluate.ties == "expected"
     assert load_config(None, {"preset": "paper", "model.name": "automtn", "model.residual": "true"}).model["residual"]
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ('{name = "sasrec"}', 'it needs a name, one of automtn, as in {name = "automtn"}'),
+        ('{name = "automtn", dims = 8}', "dims: extra inputs are not permitted"),
+    ],
+)
+def test_habits_says_what_is_wrong_with_its_discovery(dataset: Dataset, told: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        habits(dataset, told)

@@ -72,10 +72,10 @@ class PlaceEstimator(Estimator):
 
 
 class AutoMTN(PlaceEstimator):
-    """AutoMTN: a trained model of the next place, with a head of its own for returns.
+    """AutoMTN: a trained model of the next place.
 
-    Settings, among others (`get_params()` lists all): dim, layers, history_len, predictor ("code" or "text"), return_head,
-    scale_km; epochs, batch_size, learning_rate, drawn_places; target_time; seed, device; preset ("corrected" or "paper").
+    Settings, among others (`get_params()` lists all): dim, layers, history_len, predictor ("code" or "text"), scale_km;
+    epochs, batch_size, learning_rate, drawn_places; target_time; seed, device; preset ("corrected" or "paper").
 
     Example:
         >>> import corsar
@@ -94,13 +94,16 @@ class AutoMTN(PlaceEstimator):
 
 
 class Habits(PlaceEstimator):
-    """Habits: the return head of AutoMTN alone, before no model. Settings, among others: epochs, batch_size, learning_rate.
+    """Habits: a mixture of what a person repeats and of what is new to them, with or without a model of what is new.
+
+    Settings, among others: discovery (the model of what is new and its settings), epochs, batch_size, learning_rate.
 
     Example:
         >>> import corsar, corsar.api
         >>> check_ins, places = corsar.example_check_ins()
-        >>> model = corsar.api.Habits(epochs=1, batch_size=64).fit(corsar.Dataset.from_frames(check_ins, items=places))
-        >>> model.next_place("u0", k=3).height
+        >>> new = {"name": "automtn", "dim": 8, "layers": 1}
+        >>> model = corsar.api.Habits(discovery=new, epochs=1, batch_size=64)
+        >>> model.fit(corsar.Dataset.from_frames(check_ins, items=places)).next_place("u0", k=3).height
         3
     """
 

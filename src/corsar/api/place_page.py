@@ -74,7 +74,7 @@ def _told(artifact: Artifact, batch: PlaceBatch) -> str:
 
 def _pull(artifact: Artifact, batch: PlaceBatch, points_G3: Tensor) -> Tensor | None:
     """How much the distance term favours each point, from 0 to 1: its mean over the window's check-ins; None without one."""
-    model = artifact.model
+    model = getattr(artifact.model, "discovery", artifact.model)  # or what stands behind a return head
     if not isinstance(model, AutoMTNNet) or not batch.feed_is_real_BF.any():
         return None
     with torch.inference_mode():

@@ -26,7 +26,7 @@ MODELS: dict[str, str] = {
     "visits_markov": "corsar.models.visits_markov:VisitsMarkov",
     "nearest": "corsar.models.nearest:NearestPlace",
 }
-
+DISCOVERIES = ("automtn",)  # those that `habits` can stand in front of
 
 FORECASTERS: dict[str, str] = {
     "autoformer": "corsar.models.autoformer:AutoformerNet",

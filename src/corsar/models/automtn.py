@@ -7,7 +7,7 @@ Paper
 Differs from the paper
     `predictor = "text"` is the paper's: y_c = sum over positions of softmax(<e_c, h_l> + D(c, l)) <e_c, h_l>, with D a learned
     decreasing function of kilometres. `predictor = "code"` is the published copy's: <e_c, h_l> times a factor that falls with
-    the distance, the positions mixed by one learned weight each. `return_head` (models/returns.py) is not of the paper.
+    the distance, the positions mixed by one learned weight each.
 
 Differs from the published code
     Its traps stand behind keys that `preset = "paper"` sets: `lags = "paper_short"` (the inverse FFT without its length knows
@@ -28,21 +28,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
+from corsar.batch import SearchRecommendBatch, Sizes
 from corsar.geo import distance_km
 from corsar.models.base import Model, Terms
-from corsar.models.returns import SMALL, ReturnHead, compared_rows
+from corsar.models.compared import PlaceLoss, compared_rows, cross_entropy
 from corsar.nn.autocorrelation import AutoCorrelation
 from corsar.places import PlaceBatch
-
-GAIN = 10.0  # how much faster than other weights the one moves that lets logits into the return head
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,6 @@ class AutoMTNNet(Model):
         scale_km: float = Field(10.0, gt=0)  # where the factor of a distance is 1/e
         residual: bool = True
         category_weight: float = Field(0.5, ge=0)
-        return_head: bool = True
 
     config: Config
     tasks = ("next_place",)
@@ -156,16 +153,9 @@ class AutoMTNNet(Model):
         )
         self.mix = nn.Linear(config.history_len, 1) if config.predictor == "code" else None
         self.decay = nn.Parameter(torch.zeros(2)) if config.predictor == "text" else None
-        self.returns = ReturnHead(sizes.num_items) if config.return_head else None
-        self.gain = nn.Parameter(torch.tensor(SMALL)) if config.return_head else None
         self.drop = nn.Dropout(config.dropout)
         if self.mix is not None:
             nn.init.constant_(self.mix.weight, config.history_len**-0.5)
-
-    def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
-        """Count what the return head has of the training part."""
-        if self.returns is not None:
-            self.returns.count(events, catalogue)
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Logits of the candidates, [B, C]."""
@@ -174,28 +164,18 @@ class AutoMTNNet(Model):
     def scorer(self, batch: SearchRecommendBatch, items_R: Tensor) -> Callable[[Tensor], Tensor]:
         """What gives the logits of candidates [B, C] of the same cases; the histories are encoded once."""
         assert isinstance(batch, PlaceBatch)
-        window = self.encode(batch)
-        masses = self.returns.masses(batch) if self.returns else None
+        window, table = self.encode(batch), self.places.value.weight
+        return lambda candidates_BC: self.place_logits(
+            window, F.embedding(candidates_BC, table), F.embedding(candidates_BC, batch.points_I3)
+        )
 
-        def score(candidates_BC: Tensor) -> Tensor:
-            logits_BC = self.place_logits(window, F.embedding(candidates_BC, self.places.value.weight),
-                                          F.embedding(candidates_BC, batch.points_I3))  # fmt: skip
-            if self.returns is None or masses is None:
-                return logits_BC
-            return cast(Tensor, self.returns(self._gained(logits_BC), candidates_BC, masses))
-
-        return score
-
-    def loss(self, batch: SearchRecommendBatch) -> Terms:
+    def loss(self, batch: SearchRecommendBatch, place_loss: PlaceLoss = cross_entropy) -> Terms:
         """place, and category where there is one: cross-entropy of the target among the catalogue, or the part drawn."""
         assert isinstance(batch, PlaceBatch)
         window, target_B = self.encode(batch), batch.candidates_BC[:, 0]
-        rows_R, at_B, extra_R = compared_rows(self.sizes.num_items, target_B, batch.drawn_N)
-        logits_BR = self.place_logits(window, F.embedding(rows_R, self.places.value.weight), batch.points_I3[rows_R])
-        if self.returns is not None:
-            place_B = self.returns.loss(self._gained(logits_BR), rows_R, extra_R, at_B, batch)
-        else:
-            place_B = F.cross_entropy(logits_BR + extra_R, at_B, reduction="none")
+        compared = compared_rows(self.sizes.num_items, target_B, batch.drawn_N)
+        items_RD = F.embedding(compared.rows_R, self.places.value.weight)
+        place_B = place_loss(self.place_logits(window, items_RD, batch.points_I3[compared.rows_R]), compared, batch)
         if not any(self.sizes.category_sizes[:1]):
             return {"place": batch.gather(place_B).mean()}
         wanted_B = _first_category(batch)[target_B]
@@ -236,7 +216,7 @@ class AutoMTNNet(Model):
         return Window(places_BL, is_real_BL.expand_as(places_BL), weight_BL, points_BL3, scale_km, place_BLD, category_BLD)
 
     def place_logits(self, window: Window, items_CD: Tensor, points_C3: Tensor) -> Tensor:
-        """Logits of candidates given by embeddings and points, [C, …] for all cases or [B, C, …], before returns; [B, C]."""
+        """Logits of candidates given by embeddings and points, [C, …] for all cases or [B, C, …]; [B, C]."""
         dots_BLC = window.place_BLD @ items_CD.mT
         km_BLC = distance_km(window.points_BL3[:, :, None], points_C3[..., None, :, :])
         return self._predicted(window, dots_BLC, torch.where(window.places_BL[..., None] > 0, km_BLC, 0.0))
@@ -253,11 +233,6 @@ class AutoMTNNet(Model):
         slope, scale = F.softplus(self.decay)
         added_BLC: Tensor = -slope * torch.log1p(km_BLC / (scale * window.scale_km))
         return added_BLC
-
-    def _gained(self, logits: Tensor) -> Tensor:
-        """Logits as the return head takes them: nothing at first."""
-        assert self.gain is not None
-        return GAIN * self.gain * logits
 
     def _predicted(self, window: Window, dots_BLC: Tensor, km_BLC: Tensor | None) -> Tensor:
         if self.mix is not None:

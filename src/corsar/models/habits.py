@@ -1,53 +1,82 @@
-"""Habits: the return head alone, in front of no model: what a person repeats, where people went from here, and popularity.
+"""Habits: a mixture of what a person repeats and of what is new to them, by models/returns.py, in front of any model of places.
 
-It shows what of AutoMTN's figures with the head is the head's.
+`discovery` is the model of what is new, as in `discovery = {name = "automtn", predictor = "text"}`; without one, popularity
+alone says what is new, which shows what of a mixture's figures is the head's.
 
 Cost
-    That of models/returns.py.
+    That of models/returns.py and of the model of what is new.
 
-Shape suffixes: B cases, C candidates, R item rows.
+Shape suffixes: B cases, C candidates, R item rows of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from pydantic import ValidationError, field_validator
+from torch import Tensor, nn
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
+from corsar.models import DISCOVERIES, model_class
 from corsar.models.base import Model, Terms
-from corsar.models.returns import ReturnHead, compared_rows
+from corsar.models.compared import Compared, compared_rows
+from corsar.models.returns import SMALL, ReturnHead
 from corsar.places import PlaceBatch
+
+GAIN = 10.0  # how much faster than other weights the one moves that lets the model's logits in
 
 
 class HabitsNet(Model):
-    """The bare module: flat check-ins in, log-probabilities of places out."""
+    """The bare module: flat check-ins in, logits of places out (log-probabilities where there is no model of what is new)."""
 
     class Config(Model.Config):
-        """Nothing to set."""
+        """The model of what is new, by its name and settings."""
 
         name: str = "habits"
+        discovery: dict[str, Any] = {}
 
+        @field_validator("discovery")
+        @classmethod
+        def _known(cls, told: dict[str, Any]) -> dict[str, Any]:
+            if not told:
+                return told
+            if told.get("name") not in DISCOVERIES:
+                raise ValueError(f'it needs a name, one of {", ".join(DISCOVERIES)}, as in {{name = "{DISCOVERIES[0]}"}}')
+            try:
+                return model_class(told["name"]).Config(**told).model_dump(mode="json")
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
+
+    config: Config
     tasks = ("next_place",)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         self.returns = ReturnHead(sizes.num_items)
+        self.discovery: Any = None
+        if config.discovery:
+            cls = model_class(config.discovery["name"])
+            self.discovery = cls(cls.Config(**config.discovery), sizes)
+            self.gain = nn.Parameter(torch.tensor(SMALL))
 
     def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
         """Count transitions and popularity of the training part."""
         self.returns.count(events, catalogue)
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
-        """Log-probabilities of the candidates, [B, C]."""
+        """Logits of the candidates, [B, C]."""
         return self.scorer(batch, batch.candidates_BC)(batch.candidates_BC)
 
     def scorer(self, batch: SearchRecommendBatch, items_R: Tensor) -> Callable[[Tensor], Tensor]:
-        """What gives the log-probabilities of candidates [B, C] of the same cases; the histories are weighed once."""
+        """What gives the logits of candidates [B, C] of the same cases; the histories are read once."""
         assert isinstance(batch, PlaceBatch)
         masses = self.returns.masses(batch)
+        if self.discovery is not None:
+            new = self.discovery.scorer(batch, items_R)
+            return lambda candidates_BC: self.returns(self._gained(new(candidates_BC)), candidates_BC, masses)
 
         def mixed(candidates_BC: Tensor) -> Tensor:
             nothing_BC = torch.zeros(candidates_BC.shape, device=candidates_BC.device)
@@ -58,12 +87,27 @@ class HabitsNet(Model):
         return lambda candidates_BC: mixed(candidates_BC) - whole_B1
 
     def loss(self, batch: SearchRecommendBatch) -> Terms:
-        """place: cross-entropy of the target among the catalogue, or the part drawn."""
+        """place: cross-entropy of the target among the catalogue, or the part drawn; and what the other model adds."""
         assert isinstance(batch, PlaceBatch)
-        rows_R, at_B, extra_R = compared_rows(self.sizes.num_items, batch.candidates_BC[:, 0], batch.drawn_N)
-        nothing_BR = torch.zeros(len(batch), len(rows_R), device=rows_R.device)
-        return {"place": batch.gather(self.returns.loss(nothing_BR, rows_R, extra_R, at_B, batch)).mean()}
+        if self.discovery is not None:
+            terms: Terms = self.discovery.loss(batch, self._place_loss)
+            return terms
+        compared = compared_rows(self.sizes.num_items, batch.candidates_BC[:, 0], batch.drawn_N)
+        nothing_BR = torch.zeros(len(batch), len(compared.rows_R), device=compared.rows_R.device)
+        return {"place": batch.gather(self.returns.loss(nothing_BR, compared, batch)).mean()}
+
+    def term_weights(self) -> dict[str, float]:
+        """Those of the model of what is new."""
+        return {} if self.discovery is None else self.discovery.term_weights()
 
     def item_vectors(self, batch: SearchRecommendBatch, rows_R: Tensor) -> Tensor:
-        """What each place is worth to everybody, [R, 1]: there are no other vectors."""
-        return self.returns.bias(rows_R)  # type: ignore[no-any-return]
+        """Those of the model of what is new, [R, D]; without one, what each place is worth to everybody, [R, 1]."""
+        vectors: Tensor = self.returns.bias(rows_R) if self.discovery is None else self.discovery.item_vectors(batch, rows_R)
+        return vectors
+
+    def _place_loss(self, logits_BR: Tensor, compared: Compared, batch: PlaceBatch) -> Tensor:
+        return self.returns.loss(self._gained(logits_BR), compared, batch)
+
+    def _gained(self, logits: Tensor) -> Tensor:
+        """The model's logits as the mixture takes them: nearly nothing at first."""
+        return GAIN * self.gain * logits

@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corsar.batch import Catalogue, TrainEvents
+from corsar.models.compared import Compared
 from corsar.models.markov import count_transitions, last_places, transitions, transitions_out
 from corsar.models.popularity import item_counts
 from corsar.places import HOUR_MS, WEEK_HOURS, PlaceBatch
@@ -78,15 +79,15 @@ class ReturnHead(nn.Module):
         known_BC = torch.where(was_there, mass_BC, 1.0).log() + masses[1]
         return torch.logaddexp(self._new(logits_BC, candidates_BC), torch.where(was_there, known_BC, NOWHERE))
 
-    def loss(self, logits_BR: Tensor, rows_R: Tensor, extra_R: Tensor, target_B: Tensor, batch: PlaceBatch) -> Tensor:
-        """Minus the log-likelihood of the targets, which stand at `target_B` among the rows, [B].
+    def loss(self, logits_BR: Tensor, compared: Compared, batch: PlaceBatch) -> Tensor:
+        """Minus the log-likelihood of the target of each case, [B].
 
-        The sum over all places is one over places, check-ins and transitions; `extra_R` is for places of which the rows are a
-        part. In training, the target itself is taken out of the counts.
+        The sum over all places is one over places, check-ins and transitions. In training, the target itself is taken out of
+        the counts.
         """
-        at_B1, place_B1 = target_B[:, None], rows_R[target_B][:, None]
+        at_B1, place_B1 = compared.at_B[:, None], compared.rows_R[compared.at_B][:, None]
         self_B1 = torch.ones_like(place_B1).float() * self.training
-        logits_BR = self._new(logits_BR, rows_R.expand(len(batch), -1))
+        logits_BR = self._new(logits_BR, compared.rows_R.expand(len(batch), -1))
         counted_B1 = self.popularity[place_B1] + UNSEEN
         without_B1 = ((counted_B1 - self_B1).clamp(min=UNSEEN) / counted_B1).log()
         logits_BR = logits_BR.scatter_add(1, at_B1, without_B1)
@@ -98,7 +99,7 @@ class ReturnHead(nn.Module):
         to_target_B1 = torch.where(share_B1 > 0, gate_B1 + torch.where(share_B1 > 0, share_B1, 1.0).log(), NOWHERE)
         is_target_BF = batch.feed_items_BF == place_B1
         own_BF = torch.where(is_target_BF, weight_BF, NOWHERE)
-        all_B = torch.cat([logits_BR + extra_R, weight_BF, moved_B1], 1).logsumexp(1)
+        all_B = torch.cat([logits_BR + compared.extra_R, weight_BF, moved_B1], 1).logsumexp(1)
         return all_B - torch.cat([logits_BR.gather(1, at_B1), own_BF, to_target_B1], 1).logsumexp(1)
 
     def masses(self, batch: PlaceBatch) -> Masses:
@@ -136,22 +137,6 @@ class ReturnHead(nn.Module):
         out_B1 = transitions_out(self.pair_keys, self.pair_values, len(self.popularity), last_B1) - less_B1
         newest_BX = torch.cat([whole_of(batch), torch.log1p(out_B1).float() / 4], 1)
         return self.moved(newest_BX.to(self.moved.weight.dtype)) - math.log(2), last_B1, out_B1
-
-
-def compared_rows(num_items: int, target_B: Tensor, drawn_N: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Item rows that a step compares, [R], where the targets stand among them, [B], and what is added to a logit, [R].
-
-    Of a part of the catalogue, the drawn ones stand for all that are no targets: each weighs as much as so many of them
-    (importance weights of a sampled softmax; Bengio and Senécal, 2003). Row 0 is no place.
-    """
-    rows_R = torch.arange(num_items + 1, device=target_B.device)
-    if drawn_N is not None:
-        rows_R = torch.unique(torch.cat([target_B.new_zeros(1), target_B, drawn_N]))
-    is_drawn_R = ~torch.isin(rows_R, target_B) & (rows_R > 0)
-    num_drawn = is_drawn_R.sum()
-    share = (num_items + 1 - len(rows_R) + num_drawn) / num_drawn.clamp(min=1)
-    extra_R = torch.where(is_drawn_R, share.log(), 0.0)
-    return rows_R, torch.searchsorted(rows_R, target_B.contiguous()), torch.where(rows_R > 0, extra_R, -torch.inf)
 
 
 def _cut(batch: PlaceBatch, width: int) -> PlaceBatch:
