@@ -137,8 +137,9 @@ def test_automtn_return_head_is_the_mixture_as_written_down(dataset: Dataset) ->
     share = POPULAR * (head.popularity[1:] + UNSEEN) / head.popularity.sum()
     moves = moves_of(dataset)
     for row in range(len(batch)):
-        mass = (discovered[row] + head.bias.weight[1:, 0]).exp() * share
         past = batch.feed_items_BF[row][batch.feed_is_real_BF[row]]
+        new = discovered[row].index_fill(0, past - 1, 0)  # the model has no say in where the person has been
+        mass = (new + head.bias.weight[1:, 0]).exp() * share
         for at, place in enumerate(past.tolist()):
             mass[place - 1] += weights[row, at].exp()
         if len(past):

@@ -76,7 +76,13 @@ class HabitsNet(Model):
         masses = self.returns.masses(batch)
         if self.discovery is not None:
             new = self.discovery.scorer(batch, items_R)
-            return lambda candidates_BC: self.returns(self._gained(new(candidates_BC)), candidates_BC, masses)
+            visited_BI = _visited(batch, self.sizes.num_items)
+
+            def both(candidates_BC: Tensor) -> Tensor:
+                new_BC = self._gained(new(candidates_BC), visited_BI.gather(1, candidates_BC))
+                return cast(Tensor, self.returns(new_BC, candidates_BC, masses))
+
+            return both
 
         def mixed(candidates_BC: Tensor) -> Tensor:
             nothing_BC = torch.zeros(candidates_BC.shape, device=candidates_BC.device)
@@ -106,8 +112,18 @@ class HabitsNet(Model):
         return vectors
 
     def _place_loss(self, logits_BR: Tensor, compared: Compared, batch: PlaceBatch) -> Tensor:
-        return self.returns.loss(self._gained(logits_BR), compared, batch)
+        visited_BR = _visited(batch, self.sizes.num_items)[:, compared.rows_R]
+        return self.returns.loss(self._gained(logits_BR, visited_BR), compared, batch)
 
-    def _gained(self, logits: Tensor) -> Tensor:
-        """The model's logits as the mixture takes them: nearly nothing at first."""
-        return GAIN * self.gain * logits
+    def _gained(self, logits_BC: Tensor, visited_BC: Tensor) -> Tensor:
+        """The model's logits as the mixture takes them: nearly nothing at first, and nothing ever where the person has been.
+
+        So the model learns from discoveries alone; one that also saw returns would learn by heart who goes where.
+        """
+        return torch.where(visited_BC, 0.0, GAIN * self.gain * logits_BC)
+
+
+def _visited(batch: PlaceBatch, num_items: int) -> Tensor:
+    """Whether each place stands in each history, [B, items + 1]; of row 0, which is no place, nothing is told."""
+    nowhere = torch.zeros(len(batch), num_items + 1, dtype=torch.bool, device=batch.user_B.device)
+    return nowhere.scatter(1, torch.where(batch.feed_is_real_BF, batch.feed_items_BF, 0), True)
