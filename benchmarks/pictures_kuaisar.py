@@ -23,6 +23,15 @@ def line(x: float, y: float, to_x: float, to_y: float, dashed: bool = False) -> 
     return f'<line x1="{x}" y1="{y}" x2="{to_x}" y2="{to_y}" stroke="{INK}"{dash}/>'
 
 
+def arrow(x: float, y: float, to_x: float, to_y: float) -> str:
+    """A line to the right or down, with a head at its end."""
+    across, down = (8, 4) if to_y == y else (4, 8)
+    corners = [(to_x, to_y), (to_x - across, to_y - down), (to_x - across, to_y + down)]
+    if to_x == x:
+        corners[2] = (to_x + across, to_y - down)
+    return line(x, y, to_x, to_y) + f'<polygon points="{" ".join(f"{a},{b}" for a, b in corners)}"/>'
+
+
 def page(width: int, height: int, title: str, parts: list[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     font = 'font-family="sans-serif" font-size="12"'
@@ -63,7 +72,7 @@ def histories() -> str:
         line(target, 22, target, 232, dashed=True),
         label(target + 4, 18, "a sample: item C, rec_his = 2, src_session_his = 1"),
     ]
-    parts += [line(left, 142, at[-1] + width, 142), label(left, 156, "time goes to the right", "start")]
+    parts += [arrow(left, 139, at[-1] + width, 139), label(10, 143, "time")]
     return page(740, 372, "A user's events, and what the fields of the release hold of them", parts)
 
 
@@ -81,7 +90,7 @@ def predictor() -> str:
         x = left + cell * at + cell / 2 - 2
         parts.append(label(x, top - 10, f"c{at + 1}", "middle"))
         parts += [
-            line(x, top + 4 * high, x, top + 4 * high + 24),
+            arrow(x, top + 4 * high, x, top + 4 * high + 25),
             box(left + cell * at, top + 4 * high + 26, cell - 4, f"y(c{at + 1})", ORANGE),
         ]
     parts.append(label(10, top + 4 * high + 20, "sum over positions,"))

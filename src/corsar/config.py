@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from corsar.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
+WRITE = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # for errors of these kinds
 
 
 class Section(BaseModel):
@@ -58,6 +60,7 @@ class TrainSection(Section):
     valid_negatives: int = Field(default=99, ge=1)  # used where the dataset has no given candidates
     clip_norm: float | None = Field(default=None, gt=0)  # longest gradient of a step; longer ones are scaled down to it
     checkpoint_every: int = Field(default=200, ge=1)  # joint steps between last checkpoints
+    sparse_rows: int = Field(default=1_000_000, ge=0)  # of tables of more rows, Adam updates those of the step alone
     start_from: str | None = None  # a run or artifact of the same model; its weights are taken over where the rows are known
 
 
@@ -150,7 +153,13 @@ def load_config(file: Path | None = None, overrides: Mapping[str, str] | None = 
     for name, value in given.items():
         if name in _sections() and not isinstance(value, dict):
             raise ConfigError(f"'{name}' is a section; write [{name}] on a line of its own and its keys below it")
-    for name, text in (overrides or {}).items():
+    return resolve(with_flags(given, overrides or {}))
+
+
+def with_flags(given: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
+    """The keys of sections as a file would hold them, with flags on top: "section.key" -> the value as TOML would write it."""
+    given = dict(given)
+    for name, text in flags.items():
         section, _, key = name.rpartition(".")
         if not section and key in _sections():
             raise ConfigError(f"'{key}' is a section; name a key of it, as in {key}.{_example(key)}")
@@ -160,7 +169,7 @@ def load_config(file: Path | None = None, overrides: Mapping[str, str] | None = 
             raise ConfigError(f"unknown section '{section}'; {hint(section, _sections())}")
         else:
             given[section] = {**given.get(section, {}), key: _value(section, key, text)}
-    return resolve(given)
+    return given
 
 
 def resolve(given: Mapping[str, Any]) -> Config:
@@ -198,9 +207,15 @@ def check(kind: type[M], values: Mapping[str, Any], section: str = "") -> M:
     name = ".".join([*parents, key])
     if first["type"] == "string_pattern_mismatch" and key == "candidates":
         raise ConfigError(f"{name} = {first['input']!r} is none of auto, given, full and sampled:N, as in sampled:100")
+    if first["type"] == "tuple_type":
+        for parent in parents[1:] if section else parents:
+            known = known.model_fields[parent].annotation  # type: ignore[assignment]
+        like = json.dumps(known.model_fields[key].get_default(call_default_factory=True))
+        raise ConfigError(f"{name} = {first['input']!r} will not do; write a list, as in {key} = {like}")
+    if value := WRITE.get(first["type"].partition("_")[0]):
+        raise ConfigError(f"{name} = {first['input']!r} will not do; write {value}")
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    remedy = f'; write a list, as in {key} = ["a", "b"] or [1, 2]' if first["type"] == "tuple_type" else ""
-    raise ConfigError(f"{name} = {first['input']!r} will not do: it {message[0].lower()}{message[1:]}{remedy}")
+    raise ConfigError(f"{name} = {first['input']!r} will not do: it {message[0].lower()}{message[1:]}")
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def run_demo(out: Path, *, users: int, seed: int, progress: Progress, settings: 
     Args:
         settings: "section.key" -> value, in place of the demo's own.
     """
-    apps = {"transfer": DEFAULTS.transfer, "no_transfer": 0.0}
+    apps = {"transfer": DEFAULTS.transfers()[0], "no_transfer": 0.0}
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(len(apps), context) as pool:
         queue: Queue[int | str] = manager.Queue()

@@ -23,6 +23,7 @@ from rich.text import Text
 
 T = TypeVar("T")
 LINE_EVERY_S = 15.0  # between two lines of one task where stderr is no terminal
+RATE_OF_S = 60.0  # the last seconds, by which a bar tells the time left
 
 
 class RateColumn(ProgressColumn):
@@ -40,7 +41,7 @@ class Task:
     def __init__(self, progress: Progress, label: str, total: int | None) -> None:
         self._progress, self._label, self._total = progress, label, total
         self._done, self._start = 0, time.monotonic()
-        self._told = self._start
+        self._told, self._shown = self._start, 0
         bars = progress.bars
         self._id = None if bars is None else bars.add_task(label, total=total, note="")
 
@@ -53,7 +54,7 @@ class Task:
             if note is not None:
                 bars.update(self._id, note=note)
         elif time.monotonic() - self._told >= LINE_EVERY_S:
-            self._told = time.monotonic()
+            self._told, self._shown = time.monotonic(), self._done
             self._progress.say(self._line(note))
 
     def _line(self, note: str | None) -> str:
@@ -66,10 +67,13 @@ class Task:
         return f"{text}, {rate:,.1f}/s" + (f", {note}" if note else "")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away; where there were lines, a last one says how far it came."""
         bars = self._progress.bars
         if bars is not None and self._id is not None:
             bars.remove_task(self._id)
+        elif 0 < self._shown < self._done:
+            end = "" if self._total is None else f"/{self._total:,}"
+            self._progress.say(f"{self._label} {self._done:,}{end} in {time.monotonic() - self._start:.0f} s")
 
 
 class Progress:
@@ -87,7 +91,7 @@ class Progress:
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
                 TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
             )  # fmt: skip
-            self.bars = Bars(*columns, console=console, refresh_per_second=4)
+            self.bars = Bars(*columns, console=console, refresh_per_second=4, speed_estimate_period=RATE_OF_S)
             self.bars.start()
         return self
 

@@ -87,11 +87,16 @@ class Origin:
 
     file: str
     names: Mapping[str, str] = field(default_factory=dict)
+    is_text: bool = False  # a text file with a header line, whose rows are lines
 
     def column(self, name: str) -> str:
         """'FILE: column NAME', under the name that the person knows."""
         source = self.names.get(name, name)
         return f"{self.file}: column '{source}'" + (f" ({name})" if source != name else "")
+
+    def place(self, row: int) -> str:
+        """Where the row of this number, from 0, stands: its line in a text file as an editor counts them."""
+        return f"line {row + 2}" if self.is_text else f"row {row + 1}"
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,7 @@ def _cast(series: pl.Series, column: Column, origin: Origin) -> pl.Series:
     if not column.nullable and column.fill is None and series.null_count():
         first = series.is_null().arg_max()
         rows = "1 row" if series.null_count() == 1 else f"{series.null_count()} rows"
-        raise DataError(f"{where} is empty in {rows}, first in row {(first or 0) + 1}; fill or remove them.")
+        raise DataError(f"{where} is empty in {rows}, first in {origin.place(first or 0)}; fill or remove them.")
     if column.type in ("id", "ids"):
         cast = _ids(series, column.type)
     else:

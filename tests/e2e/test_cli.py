@@ -62,7 +62,46 @@ def test_evaluate_prints_baselines_beside_the_run(unisar_run: Path, capsys: pyte
     capsys.readouterr()
     main(["evaluate", str(unisar_run), "--evaluate.bootstrap", "10"])
     told = capsys.readouterr().out
-    assert all(name in told for name in ("unisar", "popularity", "covisit", "bm25", "blend"))
+    assert all(name in told for name in ("unisar", "popularity", "covisit", "bm25", "blend_any_word", "blend_all_words"))
+
+
+def test_blend_of_the_same_words_is_no_baseline_again(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "blend"
+    main(["train", "--data", str(tiny_dataset), "--model", "blend", "--model.match", "all_words", "--out", str(run)])
+    told = _json(capsys, "evaluate", str(run), "--evaluate.bootstrap", "0")
+    names = ["blend", "popularity", "covisit", "bm25", "blend_any_word"]
+    assert [one["name"] for one in told] == names
+    assert [one["config"]["model"].get("match") for one in told] == ["all_words", None, None, None, "bm25"]
+    folders = _json(capsys, "report", str(run), "--out", str(tmp_path / "page.html"))
+    assert sorted(folders["runs"]) == sorted(names)
+
+
+def test_prepare_leaves_out_what_it_is_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{user},{item},17000000000{user}{item}" for user in range(1, 5) for item in range(1, 5)]
+    (tmp_path / "events.csv").write_text(
+        "\n".join(["user_id,item_id,time_ms", *rows, "1,9,1700000000099", ",1,1700000000099", ""])
+    )
+    (tmp_path / "items.csv").write_text("item_id,title\n1,a\n2,b\n3,c\n4,d\n")
+    argv = ["prepare", "tables", f"{tmp_path}/events.csv", "--items", f"{tmp_path}/items.csv", "--out", f"{tmp_path}/data"]
+    assert "'user_id' is empty in 1 row, first in line 19; fill or remove them, or leave" in _sentence(capsys, *argv)
+    told = _json(capsys, *argv, "--drop-blank", "--drop-unknown-items")
+    assert [line["rows"] for line in told["funnel"] if line["stage"] == "rejected"] == [1, 1]
+    assert told["counts"]["items"] == 4
+
+
+def test_asking_for_nobody_or_nothing_is_told(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "popularity")
+    main(["train", "--data", str(tiny_dataset), "--model", "popularity", "--out", run])
+    capsys.readouterr()
+    main(["recommend", run, "-k", "3"])
+    told = capsys.readouterr()
+    assert "nobody is named, so this is for a person without a history" in told.err
+    assert "." not in told.out  # whole scores stay whole
+    main(["recommend", run, "--history", ""])
+    assert "nobody is named" not in capsys.readouterr().err
+    assert _sentence(capsys, "search", run, " ").startswith("corsar: the query is empty; write what is searched for")
 
 
 def test_recommend_ranks_items(unisar_run: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,7 +182,8 @@ def test_baselines_of_an_evaluation_stand_beside_the_run(
     evaluate_runs([run])
     main(["report", str(run), "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert told == {"page": str(run / "report.html"), "runs": ["sasrec", "blend", "bm25", "covisit", "popularity"]}
+    rules = ["blend_all_words", "blend_any_word", "bm25", "covisit", "popularity"]
+    assert told == {"page": str(run / "report.html"), "runs": ["sasrec", *rules]}
     main(["report", str(run), "--no-baselines", "--json"])
     assert json.loads(capsys.readouterr().out)["runs"] == ["sasrec"]
 

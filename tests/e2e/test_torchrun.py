@@ -14,10 +14,12 @@ import pytest
 from corsar.cli import main
 
 SRC = Path(__file__).parents[2] / "src"
-# an odd batch, so that shares differ in size; no dropout, whose masks are others in several processes
+# an odd batch, so that shares differ in size; no dropout, whose masks are others in several processes; the tables of items,
+# users and positions have more than 12 rows and travel by rows, those of words and categories whole
 SETTINGS = [
-    "--train.epochs", "2", "--train.batch_size", "13", "--train.align_negatives", "16", "--model.dropout", "0",
-    "--model.dim", "32", "--model.embedding_std", "0.5", "--run.threads", "1", "--run.tensorboard", "true",
+    "--train.epochs", "2", "--train.batch_size", "13", "--train.align_negatives", "16", "--train.sparse_rows", "12",
+    "--model.dropout", "0", "--model.dim", "32", "--model.embedding_std", "0.5", "--run.threads", "1",
+    "--run.tensorboard", "true",
 ]  # fmt: skip
 
 

@@ -195,6 +195,12 @@ def test_a_file_of_ones_own_is_looked_at(tmp_path: Path, capsys: pytest.CaptureF
     assert by["before 1995 or after 2100: is the time unit right?"]["rows"] == 3
     assert by["users with a single event"]["rows"] == 1
     assert {one["level"] for one in found["findings"]} <= set(LEVELS)
+    (tmp_path / "items.csv").write_text("sku,title\n10,shoe\n")
+    found = check_data(file, config=config, items=tmp_path / "items.csv")
+    strange = [one for one in found["findings"] if one["what"] == "not in the table of items"]
+    assert [(one["level"], one["rows"], one["first"]) for one in strange] == [("suspicious", 1, "row 3: '11'")]
+    main(["data", "check", str(file), "--config", str(config), "--items", str(tmp_path / "items.csv")])
+    assert "name 1 item that is not in the items table, first 11; kept" in capsys.readouterr().out
     file.write_text("a,b\n1,2\n")
     assert check_data(file)["is_sound"] is False
     with pytest.raises(SystemExit) as stopped:

@@ -1,6 +1,7 @@
 """--dry-run: what it tells is what a training does, and it writes nothing."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from corsar.api import train_run
 from corsar.cli import main
+from corsar.cli.show import duration
 from corsar.config import load_config
 from corsar.data.store import open_dataset
 from corsar.train.loop import fresh_model
@@ -58,6 +60,11 @@ def test_dry_run_says_what_it_cannot_tell(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_duration_is_told_in_the_unit_that_fits() -> None:
+    told = {0.01234: "0.012 s", 2.34: "2.3 s", 61.2: "61 s", 953.08: "16 min", 9000: "2.5 h", 200_000: "56 h"}
+    assert [duration(seconds) for seconds in told] == [*told.values()]
+
+
 def test_dry_run_is_printed_as_tables(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").touch()
@@ -65,4 +72,9 @@ def test_dry_run_is_printed_as_tables(tiny_dataset: Path, tmp_path: Path, capsys
     main(["train", "--data", str(tiny_dataset), *settings, "--dry-run", "--out", str(tmp_path / "run")])
     told = capsys.readouterr().out
     assert all(word in told for word in ("batch_size = 16", "item_id", "activations", "validation", "is there already"))
+    assert told.index("is there already") < told.index("this training takes about") < told.index("batch_size = 16")
+    assert re.search(
+        r"takes about [\d.]+ (s|min), or less where it stops early: \d+ steps of [\d.]+ s, \d+ an epoch, then", told
+    )
+    assert re.search(r"activations +\d+ *\n", told)
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["notes.txt"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import corsar
-from corsar.api import engine
+from corsar.api import engine, estimator
 from corsar.api.engine import best_items, stored_people
 from corsar.api.estimator import SECTIONS, Estimator
 from corsar.api.estimators import ESTIMATORS
@@ -92,9 +92,22 @@ def test_wrong_setting_is_one_sentence(settings: dict[str, Any], sentence: str) 
     assert "\n" not in str(caught.value)
 
 
+def test_fit_shows_a_bar_on_a_terminal_unless_it_is_told(dataset: corsar.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    plain = estimator.Progress
+    monkeypatch.setattr(estimator, "Progress", lambda quiet: [shown.append(not quiet), plain(quiet=True)][1])
+    for is_terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda answer=is_terminal: answer)
+        for progress in (None, False, True):
+            corsar.Popularity().fit(dataset, progress=progress)
+    assert shown == [False, False, True, True, False, True]
+
+
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_recommend_gives_a_frame_of_ranked_items(name: str, fitted: dict[str, Estimator]) -> None:
-    found = fitted[name].recommend(["u1", "u2", "nobody"], k=4)
+    with pytest.warns(UserWarning, match="1 of 3 users are not in the logs, .*; first: 'nobody'") as told:
+        found = fitted[name].recommend(["u1", "u2", "nobody"], k=4)
+    assert [one.filename for one in told] == [__file__]
     assert found.columns == ["user", "item", "score", "rank"]
     assert found["user"].to_list() == ["u1"] * 4 + ["u2"] * 4 + ["nobody"] * 4
     assert found["rank"].to_list() == [1, 2, 3, 4] * 3
@@ -347,7 +360,7 @@ def test_what_cannot_be_answered_is_one_sentence(fitted: dict[str, Estimator]) -
 def test_scores_that_are_not_finite_are_told(dataset: corsar.Dataset) -> None:
     model = corsar.UniSAR(preset="paper", **SMALL["unisar"]).fit(dataset)
     assert model.recommend("u1", k=2).height == 2
-    with pytest.raises(ConfigError, match="no finite score for a history with an empty side"):
+    with pytest.raises(ConfigError, match="no finite score for a history with an empty side"), pytest.warns(match="nobody"):
         model.recommend("nobody")
 
 
@@ -365,9 +378,9 @@ def test_told_people_count_what_is_unknown(fitted: dict[str, Estimator]) -> None
     histories, users = read_histories([[1, 99, {"item_id": [2, 98], "query": "red"}], [3]])
     people, unknown = told_people(artifact, histories, torch.zeros(2, dtype=torch.int64))
     assert (users, unknown) == (None, 2)
-    assert people.history.feed_items.tolist() == [1, 3]
+    assert people.history.feed_items.tolist() == [1, 0, 3]  # as in a dataset, an unknown item keeps its place
     assert people.history.search_clicks.values.tolist() == [2]
-    assert people.history.search_others.tolist() == [1]
+    assert people.history.search_others.tolist() == [2]
     assert people.seen is not None
     assert people.seen.select(people.owner_B).values.tolist() == [1, 2, 3]
 

@@ -17,9 +17,9 @@ from corsar.data.build import build_dataset
 from corsar.data.store import Dataset, open_dataset
 from corsar.errors import ConfigError, DataError
 from corsar.evaluate.candidates import choose
-from corsar.evaluate.protocol import evaluate, validation_score
+from corsar.evaluate.protocol import evaluate, told_candidates, validation_score
 from corsar.evaluate.ranking import rank_targets
-from corsar.evaluate.report import read_report, table_rows, write_report
+from corsar.evaluate.report import read_report, sentences, table_rows, write_report
 from corsar.evaluate.segments import SEGMENTS, segment_masks
 from corsar.models.base import Model
 from corsar.schema import make_tables
@@ -205,6 +205,17 @@ def test_validation_score_is_capped_and_leaves_the_model_in_its_mode(dataset: Da
     gains = 1 / np.log2(np.arange(2, 7))
     assert validation_score(model, dataset, told) == pytest.approx(gains.sum() / 10)
     assert model.training
+
+
+def test_candidates_of_the_validation_are_told(dataset: Dataset) -> None:
+    model, train = Fixed(dataset), TrainSection(valid_negatives=9)
+    assert told_candidates(model, dataset, config(train)) == "among 10 sampled candidates"
+
+
+def test_seen_items_are_named_in_the_sentence_where_they_are_left_out(dataset: Dataset) -> None:
+    for seen in (False, True):
+        told = sentences(evaluate(Fixed(dataset), dataset, config(candidates="full", exclude_seen=seen)).told())[0]
+        assert ("candidates: full, without items of the user's history in recommend; ties" in told) is seen
 
 
 def test_report_is_read_as_written(dataset: Dataset, tmp_path: Path) -> None:

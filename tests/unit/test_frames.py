@@ -91,6 +91,7 @@ def test_held_out_events_are_for_choosing_and_all_others_for_training(logs: tupl
         ({"drop": "user_id"}, {}, "events: no column for 'user_id' among"),
         ({}, {"columns": {"event": {}}}, "unknown table 'event' in"),
         ({}, {"time_unt": "s"}, "unknown key 'time_unt'; did you mean 'time_unit'?"),
+        ({}, {"time_format": "%d.%m.%Y"}, r'unknown key .time_format.; .* time={"format": "%d.%m.%Y %H:%M", "zone"'),
         ({}, {"split": "half"}, "split = 'half' will not do"),
         ({"mixed": True}, {}, "events: a column holds values of several types"),
         ({"list": True}, {}, "events is a list; give a frame of polars or pandas"),

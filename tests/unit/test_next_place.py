@@ -14,8 +14,8 @@ from place_kit import START_MS, check_ins, city, make_city, settings
 
 import corsar
 from corsar import api
+from corsar.api.check_ins import people_at, read_moment
 from corsar.api.engine import stored_people
-from corsar.api.places import people_at, read_moment
 from corsar.artifact import Artifact, open_artifact
 from corsar.cli import main
 from corsar.data.loader import case_batches

@@ -36,6 +36,7 @@ def test_progress_writes_a_line_now_and_then_elsewhere(monkeypatch: pytest.Monke
     assert stream.getvalue().splitlines() == [
         "train 15/100, 85 s left, 1.0/s, loss .5",
         "train 30/100, 70 s left, 1.0/s, loss .5",
+        "train 40/100 in 40 s",
     ]
 
 

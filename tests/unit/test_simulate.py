@@ -16,16 +16,16 @@ from corsar.sources.simulate import simulate
 from corsar.sources.truth import DEFAULTS, FEED, SEARCH, Events, live, truth_hash
 
 
-def _lived(transfer: float) -> Events:
+def _lived(transfer: float | tuple[float, float]) -> Events:
     return live(dataclasses.replace(DEFAULTS, transfer=transfer), np.arange(400), np.random.default_rng(3))[1]
 
 
-def _copies(events: Events) -> float:
-    """How often an event has the topic of the last event of the other kind."""
+def _copies(events: Events, of: tuple[int, ...] = (FEED, SEARCH)) -> float:
+    """How often an event of these kinds has the topic of the last event of the other kind."""
     hits, last, user = [], [-1, -1], -1
     for now, kind, topic, clicked in zip(events.user, events.kind, events.topic, events.clicked, strict=True):
         last, user = ([-1, -1] if now != user else last), now
-        if last[1 - kind] >= 0:
+        if last[1 - kind] >= 0 and kind in of:
             hits.append(topic == last[1 - kind])
         if kind == SEARCH or clicked:
             last[kind] = topic
@@ -47,6 +47,15 @@ def test_without_transfer_an_event_has_the_others_topic_by_chance() -> None:
 def test_with_transfer_an_event_copies_the_others_topic() -> None:
     assert _copies(_lived(1.0)) == 1.0
     assert _copies(_lived(0.6)) > 0.6
+
+
+def test_transfer_may_go_one_way() -> None:
+    events = _lived((0.0, 1.0))
+    assert _copies(events, (SEARCH,)) == 1
+    # a feed event has the topic of the last search as often as that of the last feed event, which the search copied
+    last = _copies(events, (FEED,))
+    assert 0.25 < last < 0.6
+    assert _lived((0.6, 0.6)).topic.tolist() == _lived(0.6).topic.tolist()
 
 
 def test_transfer_changes_topics_alone() -> None:
@@ -134,6 +143,8 @@ def test_more_users_leave_the_first_block_as_it_was(tmp_path: Path, monkeypatch:
 def test_simulate_refuses_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a transfer from 0 to 1; got 5, 60, 14 and 2"):
         simulate(tmp_path / "raw", users=5, items=60, transfer=2)
+    with pytest.raises(DataError, match=r"got 5, 60, 14 and \(0, 2\)"):
+        simulate(tmp_path / "raw", users=5, items=60, transfer=(0, 2))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     with pytest.raises(DataError, match="is there already"):

@@ -60,9 +60,73 @@ def test_kind_is_inferred_from_the_query(tmp_path: Path) -> None:
 
 def test_kinds_are_mapped(tmp_path: Path) -> None:
     file = _file(tmp_path, LOG.replace("feed", "View"))
-    with pytest.raises(DataError, match=r"column 'kind' holds 'view'; say under \[kinds\]"):
+    with pytest.raises(DataError, match=r"column 'kind' holds 'View'; say under \[kinds\] .*, as in View = \"feed\"\."):
         read_tables(file)
     assert read_tables(file, config={"kinds": {"View": "feed"}}).events["kind"].to_list() == ["feed", "search"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "example"),
+    [
+        ("kauf suche ansicht", 'feed or search, as in suche = "search" and kauf = "feed".'),
+        ("Suche Suche Suche", 'feed or search, as in Suche = "search".'),
+        ("a.b a.b a.b", 'feed or search, as in "a.b" = "feed".'),
+        ("check_in feed feed", 'feed or search or checkin, as in check_in = "feed".'),
+    ],
+)
+def test_kinds_of_ones_own_are_guessed_in_the_sentence(tmp_path: Path, kinds: str, example: str) -> None:
+    rows = [f"1,5,{kind},17000000000{at:02}" for at, kind in enumerate(kinds.split())]
+    with pytest.raises(DataError) as error:
+        read_tables(_file(tmp_path, "\n".join(["user_id,item_id,kind,time_ms", *rows, ""])))
+    assert str(error.value).endswith(example)
+
+
+def test_blank_rows_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    rows = ("1,5,feed,1700000000000,", ",5,feed,1700000000000,", "1,,feed,1700000000000,", "1,,search,1700000000000,red")
+    rows += ("1,5, ,1700000000000,", "1,5,feed, ,", "2,,feed,,", "1,6,search,1700000000001,red")
+    file = _file(tmp_path, "\n".join(["user_id,item_id,kind,when,query", *rows, ""]))
+    config = {"columns": {"events": {"time_ms": "when"}}}
+    with pytest.raises(DataError, match=r"'user_id' is empty in 1 row, first in line 3; .* --drop-blank \(drop_blank=True\)"):
+        read_tables(file, config=config)
+    tables = read_tables(file, config=config | {"drop_blank": True})
+    assert tables.events["item_id"].to_list() == [5, None, 6]
+    rejected = {one["reason"]: one["rows"] for one in tables.funnel if one["stage"] == "rejected"}
+    assert rejected == {
+        "column 'user_id' is blank (user_id)": 1,
+        "column 'kind' is blank (kind)": 1,
+        "column 'when' is blank (time_ms)": 2,
+        "column 'item_id' is blank (item_id)": 1,
+    }
+    with pytest.raises(DataError, match="there are no events"):
+        read_tables(_file(tmp_path, "user_id,item_id,time_ms\n,5,1700000000000\n"), config={"drop_blank": True})
+
+
+def test_rows_of_a_frame_are_counted_and_not_its_lines() -> None:
+    frame = pl.DataFrame({"user_id": [1, 1], "item_id": [5, 5], "time_ms": [1_700_000_000_000, None]})
+    with pytest.raises(DataError, match="'time_ms' is empty in 1 row, first in row 2; fill"):
+        read_tables(frame)
+
+
+def test_repeated_rows_are_told_in_the_funnel(tmp_path: Path) -> None:
+    file = _file(tmp_path, LOG + 2 * "1,5,feed,1700000000000,\n")
+    notes = [(one["rows"], one["reason"]) for one in read_tables(file).funnel if one["stage"] == "note"]
+    assert notes == [(2, "repeat an earlier row in all columns that are read; kept")]
+    assert read_tables(file).events.height == 4
+
+
+def test_items_that_the_items_table_does_not_have_are_told_or_left_out(tmp_path: Path) -> None:
+    log = "user_id,item_id,kind,time_ms,query\n1,A,feed,1700000000000,\n1,X,feed,1700000000001,\n1,X,search,1700000000002,a\n"
+    file, items = _file(tmp_path, log + "1,,search,1700000000003,a\n"), _file(tmp_path, "item_id,title\nA,a\n", "items.csv")
+    told = {"table": "events", "stage": "note", "rows": 2, "reason": "name 1 item that is not in the items table, first X"}
+    kept = read_tables(file, items)
+    assert kept.events.height == 4
+    assert told | {"reason": told["reason"] + "; kept without text (--drop-unknown-items leaves them out)"} in kept.funnel
+    left = read_tables(file, items, config={"drop_unknown_items": True})
+    assert left.events["item_id"].to_list() == ["A", None]
+    assert told | {"stage": "rejected"} in left.funnel
+    assert [one["rows"] for one in left.funnel if (one["table"], one["stage"]) == ("events", "kept")] == [2]
+    with pytest.raises(DataError, match=r"no event is left: 1 name 1 item .* first B; see that both files"):
+        read_tables(_file(tmp_path, "user_id,item_id,time_ms\n1,B,1700000000000\n"), items, config={"drop_unknown_items": True})
 
 
 def test_ids_come_out_as_they_went_in(tmp_path: Path) -> None:
@@ -188,11 +252,11 @@ def test_candidates_of_a_csv_are_lists(tmp_path: Path) -> None:
     ("old", "new", "told"),
     [
         ("user_id", "person", "log.csv: no column for 'user_id' among 'person', 'item_id', "),
-        ("1700000000000", "", r"log.csv: column 'time_ms' is empty in 1 row, first in row 1; fill or remove"),
+        ("1700000000000", "", r"log.csv: column 'time_ms' is empty in 1 row, first in line 2; fill .*--drop-blank"),
         ("1700000000000", "NaN", "log.csv: column 'time_ms' holds 'NaN' beside numbers"),
         ("time_ms", "when", "log.csv: no column for 'time_ms' among 'user_id', 'item_id', 'kind', 'when'"),
         ("1,5,feed", ",5,feed", "log.csv: column 'user_id' is empty in 1 row"),
-        ("1,5,feed", "1,,feed", "log.csv: column 'item_id' is empty in 1 rows that are no search"),
+        ("1,5,feed", "1,,feed", "log.csv: column 'item_id' is empty in 1 row that is no search, first in line 2; fill"),
         (LOG[LOG.index("\n") + 1 :], "", "there are no events"),
         (LOG, "", "log.csv: not readable as csv"),
         ("feed,", "feed,9,9,9,", "log.csv: not readable"),
@@ -208,6 +272,28 @@ def test_csv_at_fault_is_told_in_one_sentence(tmp_path: Path, old: str, new: str
 def test_time_that_is_not_plain_is_refused(tmp_path: Path, time: str) -> None:
     with pytest.raises(DataError, match=f"column 'ts' .time_ms. holds '{time}'"):
         read_tables(_file(tmp_path, f"user,item,ts\n1,5,2024-01-01\n1,5,{time}\n"))
+
+
+@pytest.mark.parametrize(
+    ("time", "form"),
+    [
+        ("01.09.2026 00:20", "%d.%m.%Y %H:%M"),
+        ("1.9.26", "%d.%m.%y"),
+        ("09/17/2026 10:00:30", "%m/%d/%Y %H:%M:%S"),
+        ("17/09/2026", "%d/%m/%Y"),
+        ("2026/09/17T10:00:30.5", "%Y/%m/%dT%H:%M:%S%.f"),
+        ("yesterday", "%d.%m.%Y %H:%M:%S"),
+    ],
+)
+def test_form_that_is_told_reads_the_time_that_was_refused(tmp_path: Path, time: str, form: str) -> None:
+    file = _file(tmp_path, f"user,item,time\n1,5,{time}\n")
+    with pytest.raises(DataError) as error:
+        read_tables(file)
+    assert f'`[time]` with `format = "{form}"` and `zone = "Europe/Berlin"`.' in str(error.value)
+    if time != "yesterday":
+        assert read_tables(file, config={"time": {"format": form, "zone": "Europe/Berlin"}}).events.height == 1
+        with pytest.raises(DataError, match=rf"is not of the form '%Y'; correct \[time\] format, as in '{form}'"):
+            read_tables(file, config={"time": {"format": "%Y"}})
 
 
 def test_time_of_open_unit_is_refused(tmp_path: Path) -> None:

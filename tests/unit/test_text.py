@@ -47,3 +47,9 @@ def test_words_column_cuts_plain_texts_as_any_others(texts: list[str | None]) ->
 @given(st.lists(st.text(alphabet="ab _-.红色鞋カー", max_size=12), max_size=6))
 def test_words_column_equals_words_one_by_one(texts: list[str]) -> None:
     assert words_column(pl.Series(texts, dtype=pl.String)).to_list() == [words(text) for text in texts]
+
+
+@given(st.lists(st.text(st.characters(codec="ascii"), max_size=12), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_words_of_ascii_are_those_of_the_column(texts: list[str]) -> None:
+    assert [words(text) for text in texts] == words_column(pl.Series([*texts, "ß"])).to_list()[:-1]

@@ -216,6 +216,25 @@ def test_release_read_again_is_the_dataset_that_it_was(kuaisar: Path, release: P
             assert two.negatives_NC.shape[1] == (4 if split == "train" else 99)
 
 
+def test_swapped_attributes_stand_as_published(
+    kuaisar: Path, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["data", "export", str(kuaisar), "--to", "unisar-release", "--out", str(tmp_path / "one")])
+    assert "onehot_feat1 and onehot_feat2 are swapped" in capsys.readouterr().out
+    raw = pl.read_csv(kuaisar.parent / "raw" / "user_features.csv")
+    names = open_dataset(kuaisar).users.ids(np.arange(1, len(raw) + 1))
+    mine = pl.DataFrame({"user_id": names}).join(raw, on="user_id", how="left", maintain_order="left")
+    held = _read(release / "vocab/user_vocab_np.pkl")
+    assert held["onehot_feat1"].tolist() == mine["onehot_feat2"].to_list()
+    assert held["onehot_feat2"].tolist() == mine["onehot_feat1"].to_list()
+    users = _read(release / "vocab/user_vocab.pkl")
+    assert [one["onehot_feat1"] for one in users.values()] == held["onehot_feat1"].tolist()
+    prepare_unisar_release(release, tmp_path / "dataset")
+    again = export_data(tmp_path / "dataset", tmp_path / "two")
+    assert again["notes"] == []
+    assert (again["sizes"]["onehot_feat1_num"], again["sizes"]["onehot_feat2_num"]) == (8, 3)  # as the published code has them
+
+
 def test_what_the_layout_cannot_hold_is_counted(awkward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "export", str(awkward), "--to", "unisar-release", "--out", str(tmp_path / "one"), "--json"])
     told = json.loads(capsys.readouterr().out)

@@ -44,6 +44,30 @@ def test_vocab_refuses_ids_that_are_no_ids(ids: list[int] | pl.Series | np.ndarr
         Vocab(ids)
 
 
+@pytest.mark.parametrize("kind", [str, int])
+def test_vocab_finds_few_ids_as_it_finds_many(kind: type) -> None:
+    draw = np.random.default_rng(0)
+    ids = [kind(one) for one in draw.permutation(5000)[:3000].tolist()]
+    vocab, asked = Vocab(ids), [*(kind(one) for one in draw.integers(0, 5100, 29).tolist()), None, ids[0], ids[-1]]
+    few, many = vocab.rows(asked, missing="pad"), vocab.rows(pl.Series(asked), missing="pad")
+    assert few.dtype == many.dtype
+    assert few.tolist() == many.tolist() == [0 if one not in ids else ids.index(one) + 1 for one in asked]
+    assert vocab.rows(["\0", "zz"], missing="pad").tolist() == [0, 0]
+    assert vocab.rows([], missing="pad").tolist() == []
+    assert vocab.ids([3, 0, 1]).to_list() == [ids[2], None, ids[0]] == vocab.ids(np.array([3, 0, 1] * 50)).to_list()[:3]
+    assert vocab.ids([3, 0]).dtype == vocab.dtype
+    with pytest.raises(DataError, match="unknown: 1"):
+        vocab.rows([ids[0], kind(5100)])
+
+
+@pytest.mark.parametrize("ids", [list(range(0, 3000, 2)), [*range(2000, 0, -2)], [str(n) for n in range(1000)]])
+def test_vocab_reads_odd_ids_alike_one_by_one_and_together(ids: list[int] | list[str]) -> None:
+    vocab = Vocab(ids)
+    for asked in (["-4", "007", "1e3", "4", " 4", "+4", "4.0", "", "99999999999999999999"], [4, 5, -4, 2**40]):
+        together = vocab.rows(pl.Series(asked), missing="pad").tolist()
+        assert [int(vocab.rows([one], missing="pad")[0]) for one in asked] == together
+
+
 def test_vocab_refuses_rows_outside() -> None:
     with pytest.raises(DataError, match="0 … 1"):
         Vocab([7]).ids([2])

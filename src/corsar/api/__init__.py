@@ -2,6 +2,7 @@
 
 from corsar.api.ask import recommend, search
 from corsar.api.check import check_data
+from corsar.api.compare import compare_runs
 from corsar.api.curves import CurveClassifier
 from corsar.api.dataset import Dataset
 from corsar.api.doctor import doctor
@@ -30,6 +31,7 @@ __all__ = [
     "Visits",
     "VisitsMarkov",
     "check_data",
+    "compare_runs",
     "doctor",
     "evaluate_runs",
     "example_check_ins",

@@ -22,7 +22,7 @@ File = Path | str
 BAD = ("missing", "malformed")
 
 
-def check_data(path: File, *, config: File | None = None) -> dict[str, Any]:
+def check_data(path: File, *, config: File | None = None, items: File | None = None) -> dict[str, Any]:
     """What is found at `path`: {"path", "kind", "is_sound", "findings"}; each finding says where, how often, and where first.
 
     A folder may hold KuaiSAR's raw files, MovieLens, JDsearch, UniSAR's release, or a dataset; a file may hold check-ins of
@@ -30,6 +30,7 @@ def check_data(path: File, *, config: File | None = None) -> dict[str, Any]:
 
     Args:
         config: a column map for a file of your own events.
+        items: the table of items that belongs to them.
 
     Raises:
         DataError: there is nothing there, or nothing that is known.
@@ -46,7 +47,7 @@ def check_data(path: File, *, config: File | None = None) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder; check the path.")
-    kind, look = _kind(path, config)
+    kind, look = _kind(path, config, items)
     try:
         found = look()
     except CorsarError as error:
@@ -55,7 +56,7 @@ def check_data(path: File, *, config: File | None = None) -> dict[str, Any]:
     return {"path": str(path), "kind": kind, "is_sound": is_sound, "findings": [one._asdict() for one in found]}
 
 
-def _kind(path: Path, config: File | None) -> tuple[str, Callable[[], list[Finding]]]:
+def _kind(path: Path, config: File | None, items: File | None) -> tuple[str, Callable[[], list[Finding]]]:
     """What lies at the path, by the names of its files, and how to look at it."""
 
     def tables(read: Callable[[], Tables]) -> Callable[[], list[Finding]]:
@@ -67,7 +68,7 @@ def _kind(path: Path, config: File | None) -> tuple[str, Callable[[], list[Findi
         if header.count("\t") == len(TSMC) - 1 or {"VenueId", "UserId"} <= set(header.strip().split(",")) & set(TIST):
             return "foursquare", tables(lambda: read_foursquare(path))
         told = read_toml(Path(config)) if config else {}
-        return "tables", tables(lambda: read_tables(path, config=told))
+        return "tables", tables(lambda: read_tables(path, items, config=told))
     if (path / "manifest.json").is_file():
         return "dataset", lambda: check_dataset(path)
     if any((path / name).is_file() for name in NEEDED):

@@ -8,7 +8,7 @@ import numpy as np
 
 from corsar.data.store import SPLITS, Dataset, open_dataset
 from corsar.errors import DataError
-from corsar.sources.findings import EARLIEST_MS, LATEST_MS, Finding
+from corsar.sources.findings import EARLIEST_MS, LATEST_MS, Finding, of_funnel
 from corsar.vocab import Rows
 
 
@@ -24,6 +24,7 @@ def check_dataset(folder: Path) -> list[Finding]:
         Finding("note", "manifest.json", "", int(counts[name]), "", name)
         for name in ("users", "items", "feed_events", "searches")
     ]
+    found += of_funnel(dataset.manifest["funnel"], "manifest.json")
     for kind in ("feed", "search"):
         found += _times(dataset, kind)
     lengths = dataset.history.search_clicks.lengths.numpy()

@@ -7,20 +7,22 @@ with a column user_id, of one a user.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import torch
-from torch import Tensor
 
 from corsar.api.engine import People
-from corsar.api.questions import plain, rows_of, told_people
+from corsar.api.past import Entry, Past
+from corsar.api.questions import plain, rows_of
 from corsar.artifact import Artifact
 from corsar.config import hint
 from corsar.errors import ConfigError
-from corsar.places import UNKNOWN_MIN, Places
+from corsar.places import UNKNOWN_MIN, hour_of_week
 from corsar.schema import EVENTS
 from corsar.sources.columns import find_columns
 from corsar.sources.files import Scan, as_polars, is_pandas
@@ -76,22 +78,49 @@ def _check_in(told: Any) -> CheckIn:
     return {key: told.get(key) for key in KEYS}
 
 
-def told_check_ins(artifact: Artifact, histories: list[list[CheckIn]], user_B: Tensor) -> People:
-    """Questions with check-ins of their own; places that the catalogue does not know are left out.
+def told_check_ins(artifact: Artifact, histories: list[list[CheckIn]]) -> list[Past]:
+    """The histories in rows of the artifact.
 
     Raises:
         ConfigError: The model was not trained on check-ins.
     """
     if artifact.places is None:
         raise ConfigError(f"this {artifact.config.model['name']} was not trained on check-ins; ask a model that was")
-    events = [[{"items": [one["item_id"]], "query": None, "is_search": False} for one in some] for some in histories]
-    people, _ = told_people(artifact, events, user_B)
-    every = [one for some in histories for one in some]
-    rows = rows_of(artifact.items, [one["item_id"] for one in every], "places of a history").tolist()
-    known = [one for one, row in zip(every, rows, strict=True) if row]
-    times = [at if one["time_ms"] is None else one["time_ms"] for at, one in enumerate(known)]
-    has_clock = [one["time_ms"] is not None and one["utc_offset_min"] is not None for one in known]
-    offsets = [one["utc_offset_min"] if told else UNKNOWN_MIN for one, told in zip(known, has_clock, strict=True)]
-    history = replace(people.history, feed_times=torch.tensor(times, dtype=torch.int64))
-    places = Places(artifact.places.lat_lon_deg, torch.tensor(offsets, dtype=torch.int64))
-    return replace(people, history=history, places=places)
+    ids = [one["item_id"] for some in histories for one in some]
+    rows = iter(rows_of(artifact.items, ids, "places of a history").tolist())
+    return [[_entry(next(rows), one["time_ms"], one["utc_offset_min"]) for one in some] for some in histories]
+
+
+def _entry(row: int, time_ms: int | None, offset_min: int | None) -> Entry:
+    has_clock = time_ms is not None and offset_min is not None
+    return Entry((row,), None, time_ms, offset_min if has_clock and offset_min is not None else UNKNOWN_MIN)
+
+
+def people_at(artifact: Artifact, people: People, at: str | int | None) -> People:
+    """The same people with what they did before the moment; all of it where none is told."""
+    if at is None or people.places is None:
+        return people
+    past, moment, ends = people.history, read_moment(at), []
+    for row in people.owner_B.tolist():
+        start, end = (int(past.feed_offsets[row + one]) for one in (0, 1))
+        ends.append(start + int(torch.searchsorted(past.feed_times[start:end].contiguous(), moment)))
+    end_B = torch.tensor(ends, dtype=torch.int64)
+    offsets_min, people = people.places.offsets_min, replace(people, end_B=end_B)
+    if not artifact.config.data.target_time or not len(offsets_min):
+        return people
+    offset_B = offsets_min[(end_B - 1).clamp(min=0)]  # the clock of the newest check-in
+    hour_B = hour_of_week(torch.full_like(end_B, moment), offset_B)
+    return replace(people, hour_B=torch.where(end_B > past.feed_offsets[people.owner_B], hour_B, 0))
+
+
+def read_moment(at: str | int) -> int:
+    """UTC milliseconds of a moment; ConfigError where it is none."""
+    text = str(at).strip()
+    if re.fullmatch(r"-?[0-9]{1,17}", text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no moment; write it as 2012-04-03T18:00, or in milliseconds") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return round(moment.timestamp() * 1000)

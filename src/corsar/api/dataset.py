@@ -87,7 +87,9 @@ class Dataset:
             split: leave_last (the default), time, last_fraction, or given by a column `split` of the events.
             out: The directory to write; without it, a temporary one that lives as long as the object.
             overwrite: Replace a dataset directory that is there.
-            settings: Further keys of the column map: time_unit, kinds, valid_days, test_days, require_click, …
+            settings: Further keys of the column map: time_unit="s" (ms, us, iso, ordinal), or for times written in a form of
+                their own time={"format": "%d.%m.%Y %H:%M", "zone": "Europe/Berlin"}; kinds={"home": "feed"}; drop_blank=True,
+                drop_unknown_items=True; valid_days, test_days, require_click, …
 
         Raises:
             DataError: A frame or a column is not what it should be; the message names both and says what to do.

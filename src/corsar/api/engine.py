@@ -54,6 +54,7 @@ def best_items(
     *,
     allowed_I: Tensor | None = None,
     exclude_seen: bool = False,
+    banned: Ragged | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best items of each question: rows and scores, [B, K] each, the best first; equal scores stand in catalogue order.
 
@@ -61,55 +62,90 @@ def best_items(
         queries: word rows of the query of each question, for search.
         allowed_I: which item rows may be answered, bool; None for all.
         exclude_seen: leave out what stands in the past of whoever asks; where too little is left, rows are 0 and scores -inf.
+        banned: item rows to leave out of the answer of each question, in place of `exclude_seen`.
 
     Raises:
         ConfigError: the model has no such task, `k` is less than one, or a score is not finite.
     """
     if k < 1:
         raise ConfigError(f"k is {k}; ask for at least one item")
-    if task not in artifact.model.tasks or task not in artifact.config.train.tasks:
-        raise ConfigError(f"this {artifact.config.model['name']} was not trained for {task}; ask a model that was")
-    if exclude_seen and people.seen is None:
-        raise ArtifactError(f"{artifact.path} does not hold what users have seen; train again with this version of corsar")
+    require_task(artifact, task)
+    if exclude_seen:
+        if people.seen is None:
+            raise ArtifactError(f"{artifact.path} does not hold what users have seen; train again with this version of corsar")
+        banned = people.seen.select(people.owner_B)
     candidates = torch.arange(1, artifact.catalogue.num_items + 1)
     if allowed_I is not None:
         candidates = candidates[allowed_I[1:]]
     width = min(k, len(candidates))
-    parts = [(torch.zeros(0, width, dtype=torch.int64), torch.zeros(0, width))]
+    none = 0 if width else len(people.user_B)  # rows of an empty answer to everybody
+    parts = [(torch.zeros(none, width, dtype=torch.int64), torch.zeros(none, width))]
     with torch.inference_mode():
         for rows in torch.split(torch.arange(len(people.user_B)), QUESTIONS) if width else []:
             asked = None if queries is None else queries.select(rows)
-            parts.append(_best(artifact, task, people.take(rows), asked, width, candidates, exclude_seen))
+            left_out = None if banned is None else banned.select(rows)
+            parts.append(_best(artifact, task, people.take(rows), asked, width, candidates, left_out))
     found, scores = zip(*parts, strict=True)
     return torch.cat(found), torch.cat([part.to(scores[-1].dtype) for part in scores])
 
 
+def can_answer(artifact: Artifact, task: Task) -> bool:
+    """Whether the model was trained for the task."""
+    return task in artifact.model.tasks and task in artifact.config.train.tasks
+
+
+def require_task(artifact: Artifact, task: Task) -> None:
+    """ConfigError where the model was not trained for the task."""
+    if not can_answer(artifact, task):
+        raise ConfigError(f"this {artifact.config.model['name']} was not trained for {task}; ask a model that was")
+
+
+def best_of(
+    artifact: Artifact, task: Task, people: People, queries: Ragged | None, candidates_BC: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The given candidates in the order of their scores: rows and scores, [B, C] each; equal scores in catalogue order.
+
+    Args:
+        candidates_BC: item rows, each once a question, 0 pads; pads come last, with scores of -inf.
+    """
+    with torch.inference_mode():
+        candidates_BC = candidates_BC.sort(dim=1).values
+        scorer = artifact.model.scorer(_batch(artifact, task, people, queries), torch.unique(candidates_BC))
+        scores_BC = _finite(artifact, scorer(candidates_BC)).masked_fill(candidates_BC == 0, -torch.inf)
+        best = scores_BC.sort(dim=1, descending=True, stable=True)
+        return candidates_BC.gather(1, best.indices), best.values
+
+
 def _best(
-    artifact: Artifact, task: Task, people: People, queries: Ragged | None, k: int, candidates: Tensor, exclude_seen: bool
+    artifact: Artifact, task: Task, people: People, queries: Ragged | None, k: int, candidates: Tensor, banned: Ragged | None
 ) -> tuple[Tensor, Tensor]:
     num = len(people.user_B)
     whole = _batch(artifact, task, people, queries)
-    seen_BI = torch.zeros(num, artifact.catalogue.num_items + 1, dtype=torch.bool) if exclude_seen else None
-    if seen_BI is not None and people.seen is not None:
-        seen = people.seen.select(people.owner_B)
-        seen_BI[torch.repeat_interleave(seen.lengths), seen.values] = True
+    banned_BI = None
+    if banned is not None and len(banned.values):
+        banned_BI = torch.zeros(num, artifact.catalogue.num_items + 1, dtype=torch.bool)
+        banned_BI[torch.repeat_interleave(banned.lengths), banned.values] = True
     best_BK, rows_BK = None, torch.zeros(num, 0, dtype=torch.int64)
     scorer = artifact.model.scorer(whole, candidates)
     for some_C in torch.split(candidates, max(1, PAIRS // num)):
-        scores_BC = scorer(some_C.expand(num, -1))
-        if not torch.isfinite(scores_BC).all():
-            raise ConfigError(
-                f"this {artifact.config.model['name']} has no finite score for a history with an empty side; "
-                'ask for users with both, or train with model.empty_history = "zero"'
-            )
-        if seen_BI is not None:
-            scores_BC = scores_BC.masked_fill(seen_BI[:, some_C], -torch.inf)
+        scores_BC = _finite(artifact, scorer(some_C.expand(num, -1)))
+        if banned_BI is not None:
+            scores_BC = scores_BC.masked_fill(banned_BI[:, some_C], -torch.inf)
         scores_BC = scores_BC if best_BK is None else torch.cat([best_BK, scores_BC], 1)
         rows_BC = torch.cat([rows_BK, some_C.expand(num, -1)], 1)
         best = scores_BC.sort(dim=1, descending=True, stable=True)
         best_BK, rows_BK = best.values[:, :k], rows_BC.gather(1, best.indices[:, :k])
     assert best_BK is not None
     return rows_BK.masked_fill(best_BK == -torch.inf, 0), best_BK
+
+
+def _finite(artifact: Artifact, scores_BC: Tensor) -> Tensor:
+    if torch.isfinite(scores_BC).all():
+        return scores_BC
+    raise ConfigError(
+        f"this {artifact.config.model['name']} has no finite score for a history with an empty side; "
+        'ask for users with both, or train with model.empty_history = "zero"'
+    )
 
 
 def _batch(artifact: Artifact, task: Task, people: People, queries: Ragged | None) -> SearchRecommendBatch:
@@ -143,17 +179,25 @@ def place_batch(artifact: Artifact, people: People) -> PlaceBatch:
     return replace(batch, user_B=people.user_B)
 
 
-def similar_rows(artifact: Artifact, rows_B: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The items most like the given ones, themselves left out: rows and scores, [B, K] each, the best first."""
+def similar_rows(artifact: Artifact, rows_B: Tensor, k: int, vectors_ID: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The items most like the given ones, themselves left out: rows and scores, [B, K] each, the best first.
+
+    Args:
+        vectors_ID: `item_vectors` of a trained model, where they are at hand.
+    """
     if k < 1:
         raise ConfigError(f"k is {k}; ask for at least one item")
     model, catalogue = artifact.model, artifact.catalogue
     k = min(k, catalogue.num_items - 1)
     parts = [(torch.zeros(0, k, dtype=torch.int64), torch.zeros(0, k))]
     with torch.inference_mode():
-        vectors_ID = _item_vectors(artifact) if model.trained and len(rows_B) else torch.zeros(0)
+        if vectors_ID is None and model.trained and len(rows_B):
+            vectors_ID = item_vectors(artifact)
         for some_B in torch.split(rows_B, QUESTIONS) if len(rows_B) else []:
-            scores_BI = vectors_ID[some_B] @ vectors_ID.T if model.trained else model.similar(some_B, catalogue).clone()
+            if vectors_ID is None:
+                scores_BI = model.similar(some_B, catalogue).clone()
+            else:
+                scores_BI = vectors_ID[some_B] @ vectors_ID.T
             scores_BI[:, 0] = -torch.inf
             scores_BI.scatter_(1, some_B[:, None], -torch.inf)
             best = scores_BI.topk(k)
@@ -164,9 +208,10 @@ def similar_rows(artifact: Artifact, rows_B: Tensor, k: int) -> tuple[Tensor, Te
     return torch.cat(found), torch.cat([part.to(scores[-1].dtype) for part in scores])
 
 
-def _item_vectors(artifact: Artifact) -> Tensor:
-    """Vectors of length one of all item rows, [I, D]."""
+def item_vectors(artifact: Artifact) -> Tensor:
+    """Vectors of length one of all item rows of a trained model, [I, D]."""
     nobody = torch.zeros(1, dtype=torch.int64)
     batch = _batch(artifact, artifact.config.train.tasks[0], stored_people(artifact, nobody), None)
     rows_I = torch.arange(artifact.catalogue.num_items + 1)
-    return torch.cat([F.normalize(artifact.model.item_vectors(batch, some), dim=1) for some in torch.split(rows_I, ITEMS)])
+    with torch.inference_mode():
+        return torch.cat([F.normalize(artifact.model.item_vectors(batch, some), dim=1) for some in torch.split(rows_I, ITEMS)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -63,7 +65,7 @@ class Estimator:
         run_dir: Path | str | None = None,
         resume: bool = False,
         warm_start: bool = False,
-        progress: bool = False,
+        progress: bool | None = None,
     ) -> Self:
         """Train on a dataset; the estimator itself comes back.
 
@@ -75,7 +77,8 @@ class Estimator:
             resume: Go on with a run in `run_dir` that was stopped.
             warm_start: Start from the weights that this estimator has; users, items and words that are new are added. An
                 untrained model is counted anew.
-            progress: Show a bar on stderr.
+            progress: True shows how far it is: a bar on a terminal, else a line now and then; False shows nothing. By default,
+                a bar where stderr is a terminal.
 
         Raises:
             ConfigError: The settings do not fit the dataset.
@@ -94,7 +97,7 @@ class Estimator:
             keys["train"]["start_from"] = str(self.artifact.path) if trained else None
         home = TemporaryFolder() if run_dir is None else None
         run = home.path / "run" if home else Path(str(run_dir))
-        with Progress(quiet=not progress) as shown:
+        with Progress(quiet=not (sys.stderr.isatty() if progress is None else progress)) as shown:
             train_run(_changed(self._config, keys), run, resume=resume, progress=shown)
         self._artifact, self._home, self._pandas = open_artifact(run), home, dataset.is_pandas
         return self
@@ -112,7 +115,7 @@ class Estimator:
         """The `k` best items for each user: a frame of user, item, score and rank (1 is best).
 
         Args:
-            users: An id or a list of ids of the logs; one that they do not hold has an empty history.
+            users: An id or a list of ids of the logs; one that they do not hold has an empty history, and a warning says so.
             history: What somebody did, the oldest first, in place of what is stored: item ids, or events as
                 {"item_id": 7, "query": "red shoes"}, or a frame of events; or a list of such lists, one a user.
             exclude_seen: Leave out the items that a user has had.
@@ -214,8 +217,7 @@ class Estimator:
         """How the askers are called, and their rows; None where nobody is named."""
         names = None if users is None else plain(users)
         if history is None:
-            rows = rows_of(self.artifact.users, names or [], "users")
-            return names, stored_people(self.artifact, torch.from_numpy(rows))
+            return names, self._stored(names or [])
         histories, owners = read_histories(history)
         if names is not None and len(names) != len(histories):
             raise ConfigError(f"there are {len(histories)} histories for {len(names)} users; give one a user")
@@ -224,6 +226,15 @@ class Estimator:
         user_B = torch.zeros(len(histories), dtype=torch.int64) if known is None else torch.from_numpy(rows)
         people, _ = told_people(self.artifact, histories, user_B)
         return known if known is not None else list(range(len(histories))), people
+
+    def _stored(self, names: list[Any]) -> People:
+        """Users with what is stored of them; called by what a person's own call called, so that the warning points there."""
+        rows = rows_of(self.artifact.users, names, "users")
+        unknown = [name for name, row in zip(names, rows.tolist(), strict=True) if not row and name is not None]
+        if unknown:
+            told = f"{len(unknown)} of {len(names)} users are not in the logs, so nothing is known of their history"
+            warnings.warn(f"{told}; first: {unknown[0]!r}", stacklevel=4)
+        return stored_people(self.artifact, torch.from_numpy(rows))
 
     def _best(
         self, task: Task, people: People, words: Ragged | None, k: int, exclude_seen: bool, allow: Any, exclude: Any

@@ -28,6 +28,7 @@ from corsar.vocab import Rows
 
 TRAIN_NEGATIVES, HELD_OUT_NEGATIVES = 4, 99
 CASES_AT_ONCE = 100_000
+RAW_MOST = 2  # of onehot_feat1 in KuaiSAR's raw files; onehot_feat2 goes beyond
 NUMBER = r"^[1-9]\d{0,8}$"
 Ints = list[int]
 
@@ -40,6 +41,7 @@ class Exported:
     samples: dict[str, dict[str, Any]] = field(default_factory=dict)  # file -> column -> values
     sizes: dict[str, int] = field(default_factory=dict)  # by the names that the published code has for them
     lost: list[dict[str, Any]] = field(default_factory=list)  # {"what", "count"}
+    notes: list[str] = field(default_factory=list)  # what is told in another way than the dataset tells it
 
     def lose(self, what: str, count: int) -> None:
         """Count what the layout cannot hold."""
@@ -177,11 +179,15 @@ def _attributes(dataset: Dataset, exported: Exported) -> dict[str, Rows]:
     for name in ATTRIBUTES:
         values = _column(dataset, "attributes", name, table, 0)
         told[name] = np.zeros(len(dataset.users), dtype=np.int64) if values is None else values[1:]
-        exported.sizes[f"{name}_num"] = int(told[name].max(initial=0)) + 1
         if values is not None:
             unknown = int((table[1:, names.index(name)] == 0).sum())
             exported.lose(f"users whose {name} is unknown, now 0", unknown)
     exported.lose("further attribute columns of users", len(set(names) - set(ATTRIBUTES)))
+    one, two = told["onehot_feat1"], told["onehot_feat2"]
+    if one.max(initial=0) <= RAW_MOST < two.max(initial=0):  # the published code has room for 8 values and 3
+        told |= {"onehot_feat1": two, "onehot_feat2": one}
+        exported.notes.append("onehot_feat1 and onehot_feat2 are swapped, as in the published files; in KuaiSAR's they are not")
+    exported.sizes |= {f"{name}_num": int(values.max(initial=0)) + 1 for name, values in told.items()}
     exported.vocab["user_vocab_np"] = told
     return told
 

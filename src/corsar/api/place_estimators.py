@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from corsar.api.check_ins import read_check_ins, told_check_ins
-from corsar.api.engine import best_items, stored_people
+from corsar.api.check_ins import people_at, read_check_ins, told_check_ins
+from corsar.api.engine import best_items
 from corsar.api.estimator import Estimator
-from corsar.api.places import people_at
+from corsar.api.past import people_of
 from corsar.api.questions import allowed_items, plain, rows_of
 from corsar.errors import ConfigError
 
@@ -57,8 +57,7 @@ class PlaceEstimator(Estimator):
             raise ConfigError("name users to ask for, or give a history ([] for somebody unknown)")
         names = None if users is None else plain(users)
         if history is None:
-            rows = rows_of(self.artifact.users, names or [], "users")
-            return names or [], stored_people(self.artifact, torch.from_numpy(rows))
+            return names or [], self._stored(names or [])
         histories, owners = read_check_ins(history)
         if names is not None and len(names) != len(histories):
             raise ConfigError(f"there are {len(histories)} histories for {len(names)} users; give one a user")
@@ -67,7 +66,7 @@ class PlaceEstimator(Estimator):
         known = names if names is not None else owners
         rows = rows_of(self.artifact.users, known or [], "users")
         user_B = torch.zeros(len(histories), dtype=torch.int64) if known is None else torch.from_numpy(rows)
-        people = told_check_ins(self.artifact, histories, user_B)
+        people = people_of(self.artifact, told_check_ins(self.artifact, histories), user_B)
         return known if known is not None else list(range(len(histories))), people
 
 

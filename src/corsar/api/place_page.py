@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from corsar.api.check_ins import people_at
 from corsar.api.engine import place_batch, stored_people
-from corsar.api.places import next_place, people_at
+from corsar.api.places import next_place
 from corsar.api.questions import rows_of
 from corsar.artifact import Artifact, open_artifact
 from corsar.errors import ConfigError

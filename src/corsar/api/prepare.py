@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 File = Path | str
+TIME_NAMES = {
+    "time_format",
+    "date_format",
+    "datetime_format",
+    "format",
+    "time_zone",
+    "timezone",
+    "tz",
+    "zone",
+}  # of none of them
 
 
 class PrepareConfig(Section):
@@ -41,6 +51,8 @@ class PrepareConfig(Section):
     min_word_count: int = Field(default=1, ge=1)
     valid: bool = True  # whether leave_last and last_fraction hold out a valid part
     derived: str | None = None  # said beside each figure
+    drop_blank: bool = False  # leave out events in which an id, a kind or a time is blank, in place of an error
+    drop_unknown_items: bool = False  # leave out events whose item the items table does not have
     time_unit: str | None = None
     time: dict[str, Any] = {}
     kinds: dict[str, str] = {}
@@ -56,6 +68,8 @@ def prepare_tables(
     candidates: File | None = None,
     config: File | None = None,
     split: str | None = None,
+    drop_blank: bool = False,
+    drop_unknown_items: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -64,6 +78,8 @@ def prepare_tables(
     Args:
         config: TOML with a column map and the keys of `PrepareConfig`; files with plain column names need none.
         split: in place of what `config` says.
+        drop_blank: leave out events in which an id, a kind or a time is blank, in place of an error; the funnel counts them.
+        drop_unknown_items: leave out events whose item is not in `items`.
 
     Example:
         >>> import corsar, tempfile
@@ -76,7 +92,8 @@ def prepare_tables(
         (30, 12)
     """
     told = read_toml(Path(config)) if config else {}
-    settings = told | ({"split": split} if split else {})
+    flags = {"split": split, "drop_blank": drop_blank, "drop_unknown_items": drop_unknown_items}
+    settings = told | {name: value for name, value in flags.items() if value}
     return prepare_given(events, items, users, candidates, Path(out), settings, overwrite, progress)
 
 
@@ -91,6 +108,9 @@ def prepare_given(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Files or frames as a dataset directory; `told` has the keys of `PrepareConfig`."""
+    for name in TIME_NAMES & told.keys():
+        like = 'time={"format": "%d.%m.%Y %H:%M", "zone": "Europe/Berlin"}'
+        raise ConfigError(f"unknown key '{name}'; times of a form of their own are told as {like} ([time] in a file)")
     settings = check(PrepareConfig, told)
     return _prepare(read_tables(events, items, users, candidates, told), out, settings, overwrite, progress)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from corsar.api.engine import People
+from corsar.api.past import Entry, Past, lists_of, people_of
 from corsar.artifact import Artifact
 from corsar.batch import Ragged
 from corsar.config import hint
@@ -22,9 +23,8 @@ from corsar.errors import ConfigError, DataError
 from corsar.schema import EVENTS
 from corsar.sources.columns import find_columns
 from corsar.sources.files import Scan, as_polars, is_pandas
-from corsar.text import words_column
+from corsar.text import words, words_column
 from corsar.vocab import Rows, Vocab
-from corsar.windows import History
 
 KEYS = ("item_id", "kind", "query")
 Event = dict[str, Any]
@@ -88,54 +88,41 @@ def query_rows(artifact: Artifact, queries: list[str | None]) -> tuple[Ragged, l
     """Word rows of each query, and how many of its words are known, of how many."""
     if not all(query is None or isinstance(query, str) for query in queries):
         raise ConfigError("a query is a text; write queries as strings")
-    cut = words_column(pl.Series(queries, dtype=pl.String)).to_list()
-    rows = iter(rows_of(artifact.words, [word for words in cut for word in words], "words"))
-    found = [[int(next(rows)) for _ in words] for words in cut]
-    known = [[row for row in words if row] for words in found]
-    return Ragged.of(known), [(len(some), len(words)) for some, words in zip(known, cut, strict=True)]
+    if all(query is None or query.isascii() for query in queries):
+        cut = [words(query or "") for query in queries]
+    else:
+        cut = words_column(pl.Series(queries, dtype=pl.String)).to_list()
+    rows = iter(rows_of(artifact.words, [word for some in cut for word in some], "words"))
+    found = [[int(next(rows)) for _ in some] for some in cut]
+    known = [[row for row in some if row] for some in found]
+    return Ragged.of(known), [(len(some), len(given)) for some, given in zip(known, cut, strict=True)]
+
+
+def told_pasts(artifact: Artifact, histories: list[list[Event]]) -> tuple[list[Past], int]:
+    """The histories in rows of the artifact, and how many of their items the catalogue does not know."""
+    ids = [item for events in histories for event in events for item in event["items"]]
+    rows = iter(rows_of(artifact.items, ids, "items of a history").tolist())
+    queries, _ = query_rows(artifact, [event["query"] for events in histories for event in events if event["is_search"]])
+    asked = iter(lists_of(queries))
+    pasts: list[Past] = []
+    unknown = 0
+    for events in histories:
+        past: Past = []
+        for event in events:
+            told = [next(rows) for _ in event["items"]]
+            unknown += told.count(0)
+            if event["is_search"]:
+                past.append(Entry(tuple(dict.fromkeys(row for row in told if row)), next(asked)))
+            else:
+                past += [Entry((row,)) for row in told]
+        pasts.append(past)
+    return pasts, unknown
 
 
 def told_people(artifact: Artifact, histories: list[list[Event]], user_B: Tensor) -> tuple[People, int]:
     """Questions with a past of their own, and how many of its items the catalogue does not know."""
-    ids = [item for events in histories for event in events for item in event["items"]]
-    rows = iter(rows_of(artifact.items, ids, "items of a history").tolist())
-    searches = [event for events in histories for event in events if event["is_search"]]
-    queries, _ = query_rows(artifact, [event["query"] for event in searches])
-    feed: list[int] = []
-    feed_others: list[int] = []
-    clicks: list[list[int]] = []
-    search_others: list[int] = []
-    offsets, seen = [(0, 0), (0, 0)], [[]]  # type: list[tuple[int, int]], list[list[int]]
-    unknown = 0
-    for events in histories:
-        had: set[int] = set()
-        for event in events:
-            told = [next(rows) for _ in event["items"]]
-            known = [row for row in told if row]
-            unknown += len(told) - len(known)
-            had.update(known)
-            if event["is_search"]:
-                search_others.append(len(feed) - offsets[-1][0])
-                clicks.append(known)
-            else:
-                feed_others += [len(clicks) - offsets[-1][1]] * len(known)
-                feed += known
-        offsets.append((len(feed), len(clicks)))
-        seen.append(sorted(had))
-    ends = torch.tensor(offsets, dtype=torch.int64)
-    past = History(
-        feed_items=torch.tensor(feed, dtype=torch.int64),
-        feed_times=torch.arange(len(feed)),
-        feed_others=torch.tensor(feed_others, dtype=torch.int64),
-        feed_offsets=ends[:, 0].contiguous(),
-        search_queries=torch.arange(1, len(clicks) + 1),
-        search_clicks=Ragged.of(clicks),
-        search_times=torch.arange(len(clicks)),
-        search_others=torch.tensor(search_others, dtype=torch.int64),
-        search_offsets=ends[:, 1].contiguous(),
-        queries=Ragged(queries.values, torch.nn.functional.pad(queries.offsets, (1, 0))),
-    )
-    return People(user_B, past, torch.arange(1, len(histories) + 1), Ragged.of(seen)), unknown
+    pasts, unknown = told_pasts(artifact, histories)
+    return people_of(artifact, pasts, user_B), unknown
 
 
 def allowed_items(artifact: Artifact, allow: Any, exclude: Any) -> Tensor | None:

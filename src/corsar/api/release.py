@@ -47,9 +47,10 @@ def prepare_unisar_release(
 
 
 def export_data(source: File, out: File, *, to: str = "unisar-release", overwrite: bool = False) -> dict[str, Any]:
-    """A dataset, or that of a run, as the files that published code reads: {"path", "files", "sizes", "lost"}.
+    """A dataset, or that of a run, as the files that published code reads: {"path", "files", "sizes", "lost", "notes"}.
 
-    `sizes` are the numbers that the published code wants to know; `lost` counts what the layout cannot hold.
+    `sizes` are the numbers that the published code wants to know; `lost` counts what the layout cannot hold, and `notes` are
+    sentences on what is told otherwise than in the dataset: of KuaiSAR's raw files two attributes are swapped, as published.
 
     Args:
         source: A dataset directory, a run or an artifact.
@@ -60,20 +61,9 @@ def export_data(source: File, out: File, *, to: str = "unisar-release", overwrit
     Raises:
         ConfigError: The layout is unknown, or pandas is missing.
         DataError: It is no dataset of feed and search events, or its catalogue is too small for 99 negatives a case.
-
-    Example:
-        >>> import corsar, tempfile
-        >>> from corsar.api.release import export_data
-        >>> from corsar.sources.simulate import simulate
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = simulate(folder + "/raw", users=20)
-        ...     _ = corsar.prepare_kuaisar(folder + "/raw", folder + "/dataset", split="leave_last")
-        ...     told = export_data(folder + "/dataset", folder + "/release")
-        >>> told["files"][0], told["sizes"]["user_id_num"]
-        ('vocab/user_vocab.pkl', 20)
     """
     if to not in LAYOUTS:
-        raise ConfigError(f"there is no layout '{to}' to export to; choose {LAYOUTS[0]}")
+        raise ConfigError(f"there is no layout '{to}' to export to; choose {LAYOUTS[0]}, or trec for a run")
     if importlib.util.find_spec("pandas") is None:
         raise ConfigError("the samples of a release are frames of pandas; install it with: pip install 'corsar[pandas]'")
     out, dataset = Path(out), _dataset_of(Path(source))
@@ -88,7 +78,8 @@ def export_data(source: File, out: File, *, to: str = "unisar-release", overwrit
         for name, file in files.items():
             write_pickle(_content(exported, name), file)
         names = [file.relative_to(beside).as_posix() for file in files.values()]
-    return {"path": str(out), "files": names, "sizes": exported.sizes, "lost": exported.lost}
+    told = {"sizes": exported.sizes, "lost": exported.lost, "notes": exported.notes}
+    return {"path": str(out), "files": names, **told}
 
 
 def _dataset_of(source: Path) -> Dataset:

@@ -15,6 +15,7 @@ from corsar.artifact import find_artifact, open_artifact
 from corsar.config import Config, load_config
 from corsar.data.store import open_dataset
 from corsar.errors import ConfigError, DataError
+from corsar.evaluate.gather import rule_of
 from corsar.evaluate.protocol import evaluate
 from corsar.evaluate.report import sentences, table_rows, write_report
 from corsar.progress import Progress
@@ -26,9 +27,10 @@ from corsar.train.processes import Processes
 
 BASELINES = {
     "recommend": ("popularity", "covisit"),
-    "search": ("popularity", "bm25", "blend"),
+    "search": ("popularity", "bm25", "blend_any_word", "blend_all_words"),
     "next_place": ("popularity", "nearest", "markov", "visits", "visits_markov"),
 }
+WORDINGS = {"blend_any_word": "bm25", "blend_all_words": "all_words"}  # how the words of these blends match
 File = Path | str
 
 
@@ -122,16 +124,22 @@ def evaluate_runs(
 
 def _baselines(runs: list[Path], config: Config, progress: Progress | None) -> list[Path]:
     """Untrained runs that are not among `runs`, counted anew; they live beside the first run's artifact."""
-    there = {open_artifact(run).config.model["name"] for run in runs}
+    there = {rule_of(open_artifact(run).config.model) for run in runs}
     wanted = dict.fromkeys(name for task in config.train.tasks for name in BASELINES[task])
     home, made = runs[0] / "baselines", []
     for name in wanted:
-        if name not in there:
+        if rule_of(rule_settings(config, name).model) not in there:
             shutil.rmtree(home / name, ignore_errors=True)
-            rules = config.evaluate.model_copy(update={"score": "logit"})
-            settings = config.model_copy(update={"model": {"name": name}, "evaluate": rules})
-            if "next_place" in config.train.tasks:  # who counts looks back as far as there is something
-                settings = settings.model_copy(update={"data": with_long_history(config.data)})
             made.append(home / name)
-            train(settings, home / name, progress=progress)
+            train(rule_settings(config, name), home / name, progress=progress)
     return made
+
+
+def rule_settings(config: Config, name: str) -> Config:
+    """The settings of the untrained rule `name` beside a run: its data and protocol, and nothing of its model."""
+    rules = config.evaluate.model_copy(update={"score": "logit"})
+    model = {"name": "blend", "match": WORDINGS[name]} if name in WORDINGS else {"name": name}
+    settings = config.model_copy(update={"model": model, "evaluate": rules})
+    if "next_place" in config.train.tasks:  # who counts looks back as far as there is something
+        settings = settings.model_copy(update={"data": with_long_history(config.data)})
+    return settings

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
+from corsar.cli import ablate as ablate
 from corsar.cli import ask as ask
+from corsar.cli import compare as compare
 from corsar.cli import data as data
 from corsar.cli import data_look as data_look
 from corsar.cli import prepare as prepare
 from corsar.cli import report as report
 from corsar.cli import runs as runs
+from corsar.cli import serve as serve
 from corsar.cli.app import app
 from corsar.cli.show import fail
 from corsar.errors import ConfigError, CorsarError, disk_fault

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corsar.cli.app import Json, K, Past, Run, User, app, ids_of
 from corsar.cli.show import tell, tell_found
+from corsar.errors import ConfigError
 
 
 @app.command
@@ -19,7 +20,10 @@ def recommend(
     """
     from corsar import api
 
-    tell_found(api.recommend(run, user=user, history=ids_of(history), k=k, exclude_seen=exclude_seen), json)
+    told = api.recommend(run, user=user, history=ids_of(history), k=k, exclude_seen=exclude_seen)
+    if user is None and history is None:
+        told["notes"].append("nobody is named, so this is for a person without a history; name one by --user or --history")
+    tell_found(told, json)
 
 
 @app.command
@@ -31,6 +35,8 @@ def search(run: Run, query: str, /, *, user: User = None, history: Past = None, 
     """
     from corsar import api
 
+    if not query.strip():
+        raise ConfigError(f'the query is empty; write what is searched for, as in: corsar search {run} "red shoes"')
     tell_found(api.search(run, query, user=user, history=ids_of(history), k=k), json)
 
 

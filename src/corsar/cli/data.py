@@ -53,16 +53,17 @@ def _fields(fields: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 @data_app.command
-def check(path: Path, /, *, config: Path | None = None, json: Json = False) -> None:
+def check(path: Path, /, *, items: Path | None = None, config: Path | None = None, json: Json = False) -> None:
     """Look for what is missing, malformed or suspicious in raw files or in a dataset; exits with 2 for the first two.
 
     Args:
         path: A folder (KuaiSAR, MovieLens, JDsearch, UniSAR's release, a dataset) or a file (check-ins, your own events).
+        items: The items that your own events name.
         config: A TOML file that says which column of your own events is which.
     """
     from corsar.api.check import check_data
 
-    told = check_data(path, config=config)
+    told = check_data(path, config=config, items=items)
     shown = [{**one, "rows": one["rows"] or None} for one in told["findings"]]
     rows = [{name: row[name] for name in ("level", "file", "column", "rows")} | {"text": _told(row)} for row in shown]
     bad = [row for row in rows if row["level"] in ("missing", "malformed")]

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corsar.cli.app import Json, Overwrite, data_app
-from corsar.cli.show import tell
+from corsar.cli.app import Json, Overwrite, Settings, data_app, settings_of
+from corsar.cli.show import progress_bar, tell
+from corsar.errors import ConfigError
 
 
 @data_app.command
-def export(source: Path, /, *, to: str, out: Path, overwrite: Overwrite = False, json: Json = False) -> None:
-    """Write a dataset as the files that published code reads, and say what they cannot hold.
+def export(
+    source: Path,
+    /,
+    *,
+    to: str,
+    out: Path,
+    depth: int | None = None,
+    overwrite: Overwrite = False,
+    settings: Settings = [],  # noqa: B006 (never changed)
+    json: Json = False,
+) -> None:
+    """Write a dataset as the files that published code reads, or a run's rankings as those that trec_eval reads.
 
     Args:
         source: A dataset directory, a run or an artifact.
-        to: The layout: unisar-release.
+        to: The layout: unisar-release, or trec (of a run: a run and a qrels file a task, under its newest report's protocol).
         out: The folder to write.
+        depth: Of trec over the whole catalogue: how many items of a case are written; 1,000 where not said.
     """
+    if to == "trec":
+        _export_trec(source, out, depth, overwrite, settings, json)
+        return
+    if depth is not None or settings:
+        raise ConfigError("--depth and settings are for --to trec; leave them out")
     from corsar.api.release import export_data
 
     told = export_data(source, out, to=to, overwrite=overwrite)
@@ -27,8 +44,21 @@ def export(source: Path, /, *, to: str, out: Path, overwrite: Overwrite = False,
         told,
         sizes,
         lost,
+        *told["notes"],
         f"{len(told['files'])} files are in {told['path']}; read them with pandas 1.3 and numpy 1.26 or newer",
     )
+
+
+def _export_trec(source: Path, out: Path, depth: int | None, overwrite: bool, settings: list[str], json: bool) -> None:
+    from corsar.api.trec import export_trec
+
+    deep = {} if depth is None else {"depth": depth}
+    with progress_bar() as progress:
+        told = export_trec(source, out, overrides=settings_of(settings), overwrite=overwrite, progress=progress, **deep)
+    rows = [{"task": task, **counts} for task, counts in told["tasks"].items()]
+    task = rows[0]["task"]
+    again = f"ir_measures {out / task}.qrels {out / task}.run 'nDCG@10 RR'"
+    tell(json, told, rows, f"{len(told['files'])} files are in {told['path']}; figures from them: {again}")
 
 
 @data_app.command

@@ -19,6 +19,8 @@ def tables(
     candidates: Path | None = None,
     config: Path | None = None,
     split: Split = None,
+    drop_blank: bool = False,
+    drop_unknown_items: bool = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -31,12 +33,17 @@ def tables(
         users: The users: user_id, attributes.
         candidates: Given candidates of the held-out cases.
         config: A TOML file that says which column is which, and how to split.
+        drop_blank: Leave out events in which an id, a kind or a time is blank, in place of an error.
+        drop_unknown_items: Leave out events whose item is not in the table of items.
     """
     from corsar import api
 
     with progress_bar() as progress:
         files: dict[str, Path | None] = {"items": items, "users": users, "candidates": candidates, "config": config}
-        told = api.prepare_tables(events, out, **files, split=split, overwrite=overwrite, progress=progress)
+        told = api.prepare_tables(
+            events, out, **files, split=split, drop_blank=drop_blank, drop_unknown_items=drop_unknown_items,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
     tell_prepared(told, json)
 
 

@@ -49,15 +49,29 @@ def tell_found(told: dict[str, Any], json: bool) -> None:
 
 
 def tell_dry(told: dict[str, Any], json: bool) -> None:
-    shown: list[str | list[dict[str, Any]]] = [f"# {told['run']}/config.toml", told["settings"].rstrip()]
+    shown: list[str | list[dict[str, Any]]] = [*told["notes"]]
     if "steps" in told:
-        steps = [{"cases": name, "count": num} for name, num in told["cases"].items()]
-        shown.append([*steps, *({"cases": f"steps, {name}", "count": num} for name, num in told["steps"].items())])
-        shown.append([{"parameters": name, "count": num} for name, num in told["parameters"].items()])
-        shown.append([{"memory": name, "MiB": round(size / 2**20, 1)} for name, size in told["memory"].items()])
-        shown.append([{"time": name, "seconds": round(took, 2)} for name, took in told["seconds"].items()])
-        shown.append("all leaves out libraries and passing tensors, which process has; an early stop may end the run sooner")
-    tell(json, told, *shown, *told["notes"])
+        memory, took, steps = told["memory"], told["seconds"], told["steps"]
+        shown.append(
+            f"this training takes about {duration(took['all'])}, or less where it stops early: {steps['all']:,} steps of "
+            f"{duration(took['step'])}, {steps['epoch']:,} an epoch, then a validation of {duration(took['validation'])}"
+        )
+        held = {"process": "this dry run held at most, libraries too", "all": "sum of the above"}
+        rows = [name for name in memory if name not in held]
+        shown.append(
+            [{"memory": held.get(name, name), "MiB": f"{memory[name] / 2**20:,.0f}"} for name in (*rows, "all", "process")]
+        )
+        shown.append([{"cases": name, "count": f"{num:,}"} for name, num in told["cases"].items()])
+        shown.append([{"parameters": name, "count": f"{num:,}"} for name, num in told["parameters"].items()])
+    tell(json, told, *shown, f"# {told['run']}/config.toml", told["settings"].rstrip())
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it: two figures of the unit that fits."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{int(seconds < 10 * size and unit == 'h')}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -68,6 +82,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
     if not rows:
         return
+    whole = {name for name in rows[0] if all(isinstance(value := row.get(name), float) and value.is_integer() for row in rows)}
+    rows = [row | {name: int(row[name]) for name in whole} for row in rows]
     table = Table(box=SIMPLE, pad_edge=False)
     for name in rows[0]:
         is_number = not name.endswith("_id") and all(_cell(row.get(name))[:1] in "-0123456789" for row in rows)

@@ -1,9 +1,14 @@
-"""Differences between runs, paired by case: every run was asked the same cases, so that what is hard for all cancels out."""
+"""Differences between runs, paired by case: every run was asked the same cases, so that what is hard for all cancels out.
+
+Each has an interval (users resampled) and a p (`paired.randomisation_test`), which Holm's method corrects for all differences
+of a table together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,14 +16,15 @@ import polars as pl
 from corsar.batch import TASKS
 from corsar.errors import ConfigError, DataError
 from corsar.evaluate.gather import Evaluated
-from corsar.evaluate.metrics import case_metric, user_intervals
+from corsar.evaluate.metrics import Floats, case_metric, user_intervals
+from corsar.evaluate.paired import holm, randomisation_test
 
 RESAMPLES = 1000  # where the reports were made without intervals
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of one run's figure minus the reference's over the same cases, with its 95 % interval."""
+    """The mean of one run's figure minus the reference's over the same cases, with its 95 % interval and its p."""
 
     task: str
     name: str
@@ -26,6 +32,12 @@ class Difference:
     value: float
     low: float
     high: float
+    p: float  # of there being no difference
+    p_holm: float  # corrected for all differences of the table
+
+    def told(self) -> dict[str, Any]:
+        """All of it but the names of the run and the task."""
+        return {key: value for key, value in asdict(self).items() if key not in ("task", "name")}
 
 
 def main_metric(runs: Sequence[Evaluated], metric: str | None = None) -> str:
@@ -59,15 +71,13 @@ def differences(runs: Sequence[Evaluated], metric: str, reference: str | None = 
     """
     if reference is not None and reference not in {run.name for run in runs}:
         raise ConfigError(f"no run is named '{reference}'; the runs are {', '.join(run.name for run in runs)}")
-    found = []
+    found: list[Difference] = []
     for task in tasks_of(runs):
         here = [run for run in runs if task in run.tasks]
         chosen = _reference(here, task, metric, reference)
-        base = _of_task(chosen, task)
-        for run in here:
-            if run is not chosen:
-                found.append(_difference(run, chosen, _of_task(run, task), base, task, metric))
-    return found
+        found += _of(chosen, [run for run in here if run is not chosen], task, metric)
+    corrected = holm(np.array([one.p for one in found]))
+    return [replace(one, p_holm=float(p)) for one, p in zip(found, corrected, strict=True)]
 
 
 def _reference(runs: Sequence[Evaluated], task: str, metric: str, name: str | None) -> Evaluated:
@@ -78,18 +88,30 @@ def _reference(runs: Sequence[Evaluated], task: str, metric: str, name: str | No
     return max(counting, key=lambda run: float(run.report["metrics"][task][metric]["value"])) if counting else runs[0]
 
 
-def _of_task(run: Evaluated, task: str) -> pl.DataFrame:
-    return run.places.filter(pl.col("task") == task).sort("case")
+def task_values(run: Evaluated, task: str, metric: str) -> tuple[pl.DataFrame, Floats]:
+    """The cases of a task (case, user_row), in order of their numbers, and the metric of each, [N]."""
+    places = run.places.filter(pl.col("task") == task).sort("case")
+    values_N = case_metric(metric, places["better"].to_numpy(), places["tied"].to_numpy())
+    return places.select("case", "user_row"), values_N
 
 
-def _difference(run: Evaluated, chosen: Evaluated, own: pl.DataFrame, base: pl.DataFrame, task: str, metric: str) -> Difference:
-    if not own.select("case", "user_row").equals(base.select("case", "user_row")):
-        raise DataError(f"'{run.name}' and '{chosen.name}' were not asked the same cases; evaluate them in one call")
-    values_N = _values(own, metric) - _values(base, metric)
-    resamples = int(run.report["config"]["evaluate"]["bootstrap"]) or RESAMPLES
-    low, high = user_intervals(values_N[:, None], own["user_row"].to_numpy(), resamples, int(run.report["seeds"]["bootstrap"]))
-    return Difference(task, run.name, chosen.name, float(values_N.mean()), float(low[0]), float(high[0]))
-
-
-def _values(places: pl.DataFrame, metric: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return case_metric(metric, places["better"].to_numpy(), places["tied"].to_numpy())
+def _of(chosen: Evaluated, others: Sequence[Evaluated], task: str, metric: str) -> list[Difference]:
+    if not others:
+        return []
+    base, base_N = task_values(chosen, task, metric)
+    columns = []
+    for run in others:
+        own, values_N = task_values(run, task, metric)
+        if not own.equals(base):
+            raise DataError(f"'{run.name}' and '{chosen.name}' were not asked the same cases; evaluate them in one call")
+        columns.append(values_N - base_N)
+    values_NM, user_N = np.stack(columns, 1), base["user_row"].to_numpy()
+    told = max(int(run.report["config"]["evaluate"]["bootstrap"]) for run in (chosen, *others))
+    seed = int(chosen.report["seeds"]["bootstrap"])
+    low, high = user_intervals(values_NM, user_N, told or RESAMPLES, seed)
+    p = randomisation_test(values_NM, user_N, seed=seed)
+    figures = np.stack([values_NM.mean(0), low, high, p], 1).tolist()
+    return [
+        Difference(task, run.name, chosen.name, value, start, end, chance, chance)
+        for run, (value, start, end, chance) in zip(others, figures, strict=True)
+    ]

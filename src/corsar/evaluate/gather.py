@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,14 @@ def open_runs(runs: Sequence[Path], *, fingerprint: str | None = None, baselines
             reports.append(read_report(path))  # of another protocol: the sentence below says what differs
     check_same(reports)
     if baselines:
-        models = {str(report["model"]) for report in reports}
+        there = {_rule(report) for report in reports}
         for path in list(paths):
             for one in sorted((path / "baselines").glob("*/report.json")):
                 report = read_report(one)
-                if report["fingerprint"] == reports[0]["fingerprint"] and report["model"] not in models:
+                if report["fingerprint"] == reports[0]["fingerprint"] and _rule(report) not in there:
                     paths.append(one.parent)
                     reports.append(report)
-                    models.add(str(report["model"]))
+                    there.add(_rule(report))
     times = Counter(str(report["name"]) for report in reports)
     return [
         Evaluated(
@@ -86,6 +86,15 @@ def open_runs(runs: Sequence[Path], *, fingerprint: str | None = None, baselines
         )
         for path, report in zip(paths, reports, strict=True)
     ]
+
+
+def rule_of(model: Mapping[str, Any]) -> tuple[str, str]:
+    """What tells an untrained rule from the others: the name of its model, and how the words of a query match."""
+    return str(model["name"]), str(model.get("match", ""))
+
+
+def _rule(report: Report) -> tuple[str, str]:
+    return rule_of({"name": report["model"], **report["config"].get("model", {})})
 
 
 def _epochs(run: Path) -> list[Epoch]:

@@ -11,15 +11,17 @@ from typing import Any
 from corsar.errors import ConfigError
 from corsar.evaluate import figures, method
 from corsar.evaluate.compare import Difference, differences, main_metric, tasks_of
+from corsar.evaluate.comparison import TEST
 from corsar.evaluate.gather import Evaluated
 from corsar.evaluate.html import details, esc, figure, frame, table
+from corsar.evaluate.markdown import chance
 from corsar.evaluate.report import main_metrics, sentences, write_text
 from corsar.evaluate.segments import PLACE_SEGMENTS, SEGMENTS
 
 NONE = "–"
 DIFFERENCES = (
     "Both were asked the same cases, so that what is hard for both cancels out. Each interval is for itself: among many of them"
-    " some leave zero out by chance."
+    f" some leave zero out by chance. {TEST}"
 )
 LISTS = (
     "A list is what stands first among the candidates of a case. Coverage is the share of the catalogue that is ever shown;"
@@ -84,7 +86,7 @@ def _part(part: Part, prefix: str, metric: str | None, plots: dict[str, Any]) ->
     for task in tasks:
         pieces += _figures(runs, task, widest)
     if found:
-        pieces += ["<h3>Differences</h3>", f"<p>{DIFFERENCES}</p>"]
+        pieces += ["<h3>Differences</h3>", f"<p>{esc(DIFFERENCES)}</p>"]
         for task in tasks:
             pieces += _differences([one for one in found if one.task == task], task, shown, prefix, plots)
     pieces += _curves(runs, prefix, plots)
@@ -122,8 +124,12 @@ def _differences(found: Sequence[Difference], task: str, metric: str, prefix: st
     name, reference = f"{prefix}forest-{task}", found[0].reference
     plots[name] = figures.forest(found, metric)
     caption = f"{task}: {metric} minus that of {reference}, paired by case, 95 % intervals over users"
-    rows = [[one.name, f"{one.value:+.4f}", f"[{one.low:+.4f}, {one.high:+.4f}]"] for one in found]
-    return [figure(name, caption), table(f"{task}: differences from {reference}", ["model", metric, "95 % interval"], rows)]
+    rows = [
+        [one.name, f"{one.value:+.4f}", f"[{one.low:+.4f}, {one.high:+.4f}]", chance(one.p), chance(one.p_holm)]
+        for one in found
+    ]
+    columns = ["model", metric, "95 % interval", "p", "p (Holm)"]
+    return [figure(name, caption), table(f"{task}: differences from {reference}", columns, rows)]
 
 
 def _curves(runs: Sequence[Evaluated], prefix: str, plots: dict[str, Any]) -> list[str]:

@@ -54,13 +54,13 @@ def evaluate(
     changed = {"split": split, "max_cases": max_cases}
     rules = config.evaluate.model_copy(update={name: value for name, value in changed.items() if value is not None})
     chosen = {task: choose(dataset, task, rules) for task in dataset.tasks}
-    tasks = [task for task in _tasks(model, dataset, config) if len(chosen[task].cases)]
+    tasks = [task for task in asked_tasks(model, dataset, config) if len(chosen[task].cases)]
     if not tasks:
         raise DataError(
             f"the dataset has no case in {rules.split} (subset {rules.subset}) that this model knows; choose another"
             " evaluate.split or evaluate.subset, or prepare the dataset with another split"
         )
-    protocol = _protocol(dataset, rules, chosen, config.data.target_time)
+    protocol = protocol_of(dataset, rules, chosen, config.data.target_time)
     metrics: dict[str, Figures] = {}
     segments: dict[str, dict[str, Any]] = {}
     cases_total = sum(len(chosen[task].cases) for task in tasks)
@@ -108,12 +108,11 @@ def validation_score(model: Model, dataset: Dataset, config: Config) -> float:
     """
     train, scores = config.train, []
     both = config.data.require_both_histories or config.evaluate.subset == "both_histories"
-    for task in _tasks(model, dataset, config):
-        given = dataset.cases("valid", task).negatives_NC is not None
+    for task in asked_tasks(model, dataset, config):
         rules = config.evaluate.model_copy(
             update={
                 "split": "valid",
-                "candidates": "given" if given else _sampled(task, train.valid_negatives),
+                "candidates": _valid_candidates(task, dataset, config),
                 "max_cases": train.valid_cases,
                 "subset": "both_histories" if both else "all",
                 "exclude_seen": False,
@@ -128,13 +127,24 @@ def validation_score(model: Model, dataset: Dataset, config: Config) -> float:
     return sum(scores) / len(scores)
 
 
-def _tasks(model: Model, dataset: Dataset, config: Config) -> list[Task]:
+def told_candidates(model: Model, dataset: Dataset, config: Config) -> str:
+    """Among what `validation_score` ranks a target, as the end of a sentence: a score goes with its candidates."""
+    rules = {_valid_candidates(task, dataset, config): None for task in asked_tasks(model, dataset, config)}
+    names = {"given": "the given candidates", "full": "all items"}
+    sampled = f"{config.train.valid_negatives + 1} sampled candidates"
+    return "among " + " or ".join(names.get(rule, sampled) for rule in rules)
+
+
+def asked_tasks(model: Model, dataset: Dataset, config: Config) -> list[Task]:
+    """The tasks of `train.tasks` that the model knows and the dataset has."""
     return [task for task in dataset.tasks if task in model.tasks and task in config.train.tasks]
 
 
-def _sampled(task: Task, num: int) -> str:
+def _valid_candidates(task: Task, dataset: Dataset, config: Config) -> str:
     """Candidates to choose an epoch by: a place that a person knows beats any sample of places, so there it is all of them."""
-    return "full" if task == "next_place" else f"sampled:{num}"
+    if dataset.cases("valid", task).negatives_NC is not None:
+        return "given"
+    return "full" if task == "next_place" else f"sampled:{config.train.valid_negatives}"
 
 
 def _ranked(
@@ -159,7 +169,8 @@ def _table(task: Task, chosen: Chosen, ranked: Ranked) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=PLACES)
 
 
-def _protocol(dataset: Dataset, rules: EvaluateSection, chosen: dict[Task, Chosen], target_time: bool) -> dict[str, Any]:
+def protocol_of(dataset: Dataset, rules: EvaluateSection, chosen: dict[Task, Chosen], target_time: bool) -> dict[str, Any]:
+    """All that figures must share to stand in one table, as plain data; its hash is the fingerprint."""
     told = {
         "data": dataset.manifest["data_hash"],
         "split": rules.split,

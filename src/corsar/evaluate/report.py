@@ -21,6 +21,7 @@ FORMAT = 2
 DIGITS = 16  # of a fingerprint, in the names of files
 Figures = dict[str, dict[str, float]]  # metric -> value, and low and high of its 95 % interval
 Report = Mapping[str, Any]
+RULES = {"ties": "tie rule", "exclude_seen": "seen items"}  # of a protocol, as a sentence names them
 PLACES: dict[str, Any] = {"task": pl.String, "case": pl.Int64, "user_row": pl.Int64, "better": pl.Int64, "tied": pl.Int64}
 
 
@@ -149,7 +150,7 @@ def table_rows(reports: Sequence[Report | Result], metrics: Sequence[str] | None
         {
             "task": task,
             "model": str(report.get("name") or report["model"]),
-            **{name: _cell(report["metrics"][task].get(name)) for name in names},
+            **{name: cell(report["metrics"][task].get(name)) for name in names},
         }
         for task in tasks
         for report in told
@@ -163,7 +164,8 @@ def sentences(report: Report) -> list[str]:
     tasks = [f"{report['cases'][task]:,} {task} cases of {report['users'][task]:,} users" for task in report["cases"]]
     candidates = ", ".join(dict.fromkeys(str(told.get("candidates")) for told in rules["tasks"].values()))
     ties = "in expectation" if rules["ties"] == "expected" else "won by the target"
-    told = f"{' and '.join(tasks)} of {rules['split']}; candidates: {candidates}; ties {ties}; ± is half a 95 % interval."
+    seen = ", without items of the user's history in recommend" if rules.get("exclude_seen") else ""
+    told = f"{' and '.join(tasks)} of {rules['split']}; candidates: {candidates}{seen}; ties {ties}; ± is half a 95 % interval."
     return [told, report["derived"]] if report.get("derived") else [told]
 
 
@@ -178,7 +180,8 @@ def place_metrics(names: Sequence[str]) -> list[str]:
     return [*dict.fromkeys(name for name in names if name.startswith("HR@")), "MRR"]
 
 
-def _cell(figure: Mapping[str, float] | None) -> str:
+def cell(figure: Mapping[str, float] | None) -> str:
+    """A figure as "value ± half its interval", or a dash."""
     if figure is None:
         return "–"
     value = f"{figure['value']:.4f}"
@@ -196,7 +199,9 @@ def _difference(first: Report, other: Report) -> str:
     one, two = dict(leaves(first["protocol"])), dict(leaves(other["protocol"]))
     differ = [key for key in {**one, **two} if one.get(key) != two.get(key)]
     plain = [key for key in differ if not key.endswith("_hash")]  # a hash says something only where nothing else does
-    shown = ", ".join(f"{key} ({_short(one.get(key))} against {_short(two.get(key))})" for key in plain or differ)
+    shown = ", ".join(
+        f"{RULES.get(key, key)} ({_short(one.get(key))} against {_short(two.get(key))})" for key in plain or differ
+    )
     names = [report.get("name") or report["model"] for report in (first, other)]
     where = shown or "their fingerprints"
     return f"'{names[0]}' and '{names[1]}' do not go into one table, they differ in {where}; evaluate them in one call"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from corsar.batch import TrainEvents
-from corsar.data.store import Cases
+from corsar.batch import Task, TrainEvents
+from corsar.data.store import Cases, Dataset, Split
 from corsar.windows import History
 
 Bools = npt.NDArray[np.bool_]
@@ -60,3 +61,13 @@ def is_return(cases: Cases, history: History) -> Bools:
     wanted = cases.user_N.numpy() * width + cases.item_N.numpy()
     at = np.searchsorted(keys, wanted).clip(max=max(0, len(keys) - 1))
     return np.asarray((keys[at] == wanted) & (first[at] < cases.feed_end_N.numpy()))
+
+
+def masks_of_rows(dataset: Dataset, split: Split, task: Task, rows_N: npt.NDArray[np.int64]) -> dict[str, Bools]:
+    """Which of these cases of a split belong to each segment.
+
+    Args:
+        rows_N: numbers of cases, as a table of places has them.
+    """
+    cases = dataset.cases(split, task).take(torch.from_numpy(rows_N.copy()))
+    return segment_masks(cases, dataset.history, dataset.train_events())

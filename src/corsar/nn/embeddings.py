@@ -40,5 +40,8 @@ class WordsEncoder(nn.Module):
 
     def forward(self, values: Tensor, offsets: Tensor) -> Tensor:
         """[R, D] of R word lists given as flat values and R + 1 offsets; word 0 is left out of the mean."""
-        mean = F.embedding_bag(values, self.embedding.weight, offsets, mode="mean", include_last_offset=True, padding_idx=0)
+        table = self.embedding
+        mean = F.embedding_bag(
+            values, table.weight, offsets, mode="mean", sparse=table.sparse, include_last_offset=True, padding_idx=0
+        )
         return torch.tanh(self.linear(mean))

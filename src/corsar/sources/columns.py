@@ -57,7 +57,7 @@ def find_columns(
         if name not in found and column.missing == "error" and name not in optional:
             raise DataError(
                 f"{scan.file}: no column for '{name}' among {_listed(scan)}; say which it is under "
-                f'[columns.{table}], as in {name} = "{scan.columns[0]}".'
+                f'[columns.{table}], as in {name} = "the name in your file".'
             )
     return {name: found[name] for name in contract if name in found}
 

@@ -6,7 +6,7 @@ it) and `note` (how such data is). `prepare` refuses the first two where it find
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -74,11 +74,7 @@ def check_tables(tables: Tables, file: str) -> list[Finding]:
     """What is odd in canonical tables, and what their reader rejected; rows count from 1, as the reader put them."""
     sizes = {"events": tables.events, "items": tables.items, "users": tables.users, "candidates": tables.candidates}
     found = [Finding("note", file, "", df.height, "", name) for name, df in sizes.items() if df is not None]
-    found += [
-        Finding("suspicious" if line["stage"] == "rejected" else "note", file, "", line["rows"], "", f"{line['table']}: {why}")
-        for line in tables.funnel
-        if line["stage"] in ("rejected", "note") and (why := line["reason"])
-    ]
+    found += of_funnel(tables.funnel, file)
     events, key = tables.events, ["user_id", "time_ms", "kind"]
     is_search = pl.col("kind") == "search"
     of_one = is_search & pl.col("session_id").is_not_null()
@@ -104,6 +100,15 @@ def check_tables(tables: Tables, file: str) -> list[Finding]:
         if silent := tables.items.filter(pl.col("text") == "").height:
             found.append(Finding("note", file, "text", silent, "", f"of {tables.items.height} items have no text"))
     return found
+
+
+def of_funnel(funnel: list[dict[str, Any]], file: str) -> list[Finding]:
+    """What a funnel says of rows that were rejected, or kept with a note."""
+    return [
+        Finding("suspicious" if line["stage"] == "rejected" else "note", file, "", line["rows"], "", f"{line['table']}: {why}")
+        for line in funnel
+        if line["stage"] in ("rejected", "note") and (why := line["reason"])
+    ]
 
 
 def again(columns: list[str], unless: pl.Expr) -> pl.Expr:

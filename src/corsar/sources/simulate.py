@@ -21,7 +21,7 @@ def simulate(
     out_dir: str | Path,
     users: int = 1000,
     items: int = DEFAULTS.items,
-    transfer: float = DEFAULTS.transfer,
+    transfer: float | tuple[float, float] = DEFAULTS.transfer,
     seed: int = 0,
     days: int = DEFAULTS.days,
     *,
@@ -29,13 +29,17 @@ def simulate(
 ) -> Path:
     """The folder `out_dir` with KuaiSAR's five raw files, `truth.json`, and the topics of each user and item as Parquet.
 
+    Args:
+        transfer: how often an event copies the topic of the last event of the other kind, from 0 to 1; two numbers are those
+            of a feed event and of a search.
+
     Raises:
         DataError: the folder is there already, or a size makes no sense.
         OutputError: the disk is full or the like.
     """
     truth = dataclasses.replace(DEFAULTS, items=items, transfer=transfer, days=days)
     out = Path(out_dir)
-    if users < 1 or items < truth.topics or days < 1 or not 0 <= transfer <= 1:
+    if users < 1 or items < truth.topics or days < 1 or not all(0 <= one <= 1 for one in truth.transfers()):
         raise DataError(
             f"simulate needs at least 1 user, {truth.topics} items and 1 day, and a transfer from 0 to 1; "
             f"got {users}, {items}, {days} and {transfer}."

@@ -14,10 +14,15 @@ Columns are found by their obvious names, or named in a column map that reads ca
     # or: format = "%d.%m.%Y %H:%M:%S" and zone = "Europe/Berlin"
     [kinds]
     view = "feed"               # what the column `kind` holds = what it means
+
+At the top, `drop_blank = true` leaves out events in which an id, a kind or a time is blank, and `drop_unknown_items = true`
+those whose item is not in the items table.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +33,7 @@ from corsar.errors import ConfigError, DataError
 from corsar.schema import CANDIDATES, EVENTS, ITEMS, KINDS, USERS, Origin, Tables, make_tables
 from corsar.sources.columns import choose, find_columns, join_text, must_have, read_ids, read_lists
 from corsar.sources.files import Scan, open_table
+from corsar.sources.odd_rows import note_repeats, with_known_items, without_blank
 from corsar.sources.times import UNITS, parse_times, read_times
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
 Note = dict[str, Any]
 IDS = ("user_id", "item_id", "session_id")
+SEARCH_WORDS = ("search", "such", "find", "query")  # what a person's word for a search may hold
 
 
 def read_tables(
@@ -82,12 +89,13 @@ def read_tables(
         attributes=attributes,
         origins=origins,
     )
+    tables.funnel.extend(notes)
+    tables = with_known_items(tables, bool(config.get("drop_unknown_items")))
     silent = tables.events.filter((pl.col("kind") == "search") & pl.col("query").is_null()).height
     if silent:
-        notes.append(_note("events", "note", silent, "searches without a query, kept"))
+        tables.funnel.append(_note("events", "note", silent, "searches without a query, kept"))
     kept = {"events": tables.events, "items": tables.items, "users": tables.users, "candidates": tables.candidates}
-    notes += [_note(name, "kept", df.height) for name, df in kept.items() if df is not None]
-    tables.funnel.extend(notes)
+    tables.funnel.extend(_note(name, "kept", df.height) for name, df in kept.items() if df is not None)
     return tables
 
 
@@ -129,9 +137,15 @@ def _events(
     scan: Scan, told: Mapping[str, Any], config: Mapping[str, Any], notes: list[Note]
 ) -> tuple[pl.DataFrame, Origin, str]:
     names = find_columns(scan, EVENTS, told, "events", optional=("kind",))
-    origin = Origin(scan.file, names)
+    origin = Origin(scan.file, names, scan.is_text)
     df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
     notes.append(_note("events", "read", df.height))
+    df = df.with_columns(read_ids(df[name], scan.is_text) for name in IDS if name in names)
+    if "query" in names:
+        query = pl.col("query").cast(pl.String)
+        df = df.with_columns(query=pl.when(query.str.strip_chars() != "").then(query))
+    df = without_blank(_with_kind(df, config.get("kinds", {}), origin), bool(config.get("drop_blank")), origin, notes)
+    note_repeats(df, notes)
     told_unit = _unit(config)
     times, unit, note = read_times(_raw_times(df, config, origin), told_unit, origin)
     if unit == "iso" and told_unit not in (None, "iso"):
@@ -140,10 +154,7 @@ def _events(
         )
     if note:
         notes.append(_note("events", "note", df.height, note))
-    df = df.with_columns(times, *(read_ids(df[name], scan.is_text) for name in IDS if name in names))
-    if "query" in names:
-        query = pl.col("query").cast(pl.String)
-        df = df.with_columns(query=pl.when(query.str.strip_chars() != "").then(query))
+    df = df.with_columns(times)
     if "label" in names and df.schema["label"] == pl.String:
         truth = {"true": "1", "false": "0"}
         df = df.with_columns(pl.col("label").str.strip_chars().str.to_lowercase().replace(truth))
@@ -157,16 +168,23 @@ def _with_kind(df: pl.DataFrame, meanings: Mapping[str, str], origin: Origin) ->
         is_search = pl.col("query").is_not_null() if "query" in df.columns else pl.lit(False)
         return df.with_columns(kind=pl.when(is_search).then(pl.lit("search")).otherwise(pl.lit("feed")))
     kind = pl.col("kind").cast(pl.String).str.strip_chars()
-    df = df.with_columns(kind.replace(dict(meanings)).str.to_lowercase())
-    found = df["kind"].drop_nulls().unique(maintain_order=True).to_list()
-    unknown = [kind for kind in found if kind not in KINDS]
+    df = df.with_columns(pl.when(kind != "").then(kind).alias("kind"))
+    known = pl.col("kind").replace(dict(meanings)).str.to_lowercase()
+    unknown = df.filter(~known.is_in(KINDS))["kind"].unique(maintain_order=True).to_list()
     if unknown:
         shown = ", ".join(repr(kind) for kind in unknown[:5])
-        raise DataError(
-            f"{origin.column('kind')} holds {shown}; say under [kinds] which of {', '.join(KINDS)} each means, "
-            f'as in {unknown[0]} = "feed".'
-        )
-    return df
+        raise DataError(f"{origin.column('kind')} holds {shown}; {_kinds_remedy(unknown)}")
+    return df.with_columns(known)
+
+
+def _kinds_remedy(unknown: list[str]) -> str:
+    """What to write for kinds of one's own, as guessed from the first word that may mean a search, and the first other one."""
+    of_search = [kind for kind in unknown if any(part in kind.lower() for part in SEARCH_WORDS)]
+    others = [kind for kind in unknown if kind not in of_search]
+    guesses = [(kind, "search") for kind in of_search[:1]] + [(kind, "feed") for kind in others[:1]]
+    lines = [f'{kind if re.fullmatch("[A-Za-z0-9_-]+", kind) else json.dumps(kind)} = "{guess}"' for kind, guess in guesses]
+    more = " or checkin" if any("check" in kind.lower() for kind in unknown) else ""
+    return f"say under [kinds] whether each means feed or search{more}, as in {' and '.join(lines)}."
 
 
 def _with_searches(df: pl.DataFrame, notes: list[Note]) -> pl.DataFrame:
@@ -209,7 +227,7 @@ def _items(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.D
         columns.append(join_text(df, texts))
     columns += [df[names[name]].cast(pl.Float64, strict=False).alias(name) for name in ("lat_deg", "lon_deg") if name in names]
     columns += [read_ids(df[name], scan.is_text) for name in categories]
-    return pl.DataFrame(columns), Origin(scan.file, names), tuple(categories)
+    return pl.DataFrame(columns), Origin(scan.file, names, scan.is_text), tuple(categories)
 
 
 def _users(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.DataFrame, Origin, tuple[str, ...]]:
@@ -224,7 +242,7 @@ def _users(scan: Scan, told: Mapping[str, Any], notes: list[Note]) -> tuple[pl.D
         read_ids(df[names["user_id"]], scan.is_text).alias("user_id"),
         *(read_ids(df[name], scan.is_text) for name in attributes),
     ]
-    return pl.DataFrame(columns), Origin(scan.file, names), tuple(attributes)
+    return pl.DataFrame(columns), Origin(scan.file, names, scan.is_text), tuple(attributes)
 
 
 def _raw_times(df: pl.DataFrame, config: Mapping[str, Any], origin: Origin) -> pl.Series:
@@ -236,7 +254,7 @@ def _candidates(
     scan: Scan, told: Mapping[str, Any], config: Mapping[str, Any], unit: str, notes: list[Note]
 ) -> tuple[pl.DataFrame, Origin]:
     names = find_columns(scan, CANDIDATES, told, "candidates")
-    origin = Origin(scan.file, names)
+    origin = Origin(scan.file, names, scan.is_text)
     df = scan.read(scan.frame.select(pl.col(source).alias(name) for name, source in names.items()))
     notes.append(_note("candidates", "read", df.height))
     times, _, _ = read_times(_raw_times(df, config, origin), unit, origin)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from corsar.errors import ConfigError, DataError
@@ -13,7 +15,6 @@ _PER_MS = {"s": 1e-3, "ms": 1.0, "us": 1e3}
 _RANGES = {"s": (1e8, 1e11), "ms": (1e11, 1e14), "us": (1e14, 1e17)}
 _ISO = r"^\d{4}-\d\d-\d\d"
 _ZONED = r"([zZ]|[+-]\d\d:?\d\d)$"
-_FORM = 'correct it, or tell the form: `[time]` with `format = "%d.%m.%Y %H:%M:%S"` and `zone = "Europe/Berlin"`'
 _ASK = 'state it as `time_unit = "s"` (or ms, us, iso, ordinal) in the column map'
 
 
@@ -32,8 +33,8 @@ def read_times(series: pl.Series, unit: str | None, origin: Origin) -> tuple[pl.
     missing = series.null_count()
     if missing:
         rows = "1 row" if missing == 1 else f"{missing} rows"
-        first = (series.is_null().arg_max() or 0) + 1
-        raise DataError(f"{where} is empty in {rows}, first in row {first}; fill or remove them.")
+        first = origin.place(series.is_null().arg_max() or 0)
+        raise DataError(f"{where} is empty in {rows}, first in {first}; fill or remove them.")
     if isinstance(series.dtype, pl.Datetime | pl.Date):
         return series.cast(pl.Datetime("ms")).dt.epoch("ms").alias("time_ms"), "iso", ""
     if series.dtype == pl.String and unit != "iso":
@@ -74,8 +75,25 @@ def parse_times(series: pl.Series, form: str, zone: str, origin: Origin) -> pl.S
     wrong = found.is_null() & (texts.fill_null("") != "")
     if wrong.any():
         bad = series.filter(wrong)[0]
-        raise DataError(f"{origin.column('time_ms')} holds {bad!r}, which is not of the form {form!r}; correct [time] format")
+        like = "" if form_of(str(bad)) == form else f", as in {form_of(str(bad))!r}"
+        raise DataError(
+            f"{origin.column('time_ms')} holds {bad!r}, which is not of the form {form!r}; correct [time] format{like}"
+        )
     return found
+
+
+def form_of(text: str) -> str:
+    """The form (strftime codes) that a time seems to be written in; the day before the month wherever that can be."""
+    found = re.fullmatch(r"(\d{1,4})([./-])(\d\d?)\2(\d{1,4})(?:([ T])\d\d?:\d\d(:\d\d)?(\.\d+)?)?", text.strip())
+    if found is None:
+        return "%d.%m.%Y %H:%M:%S"
+    first, mark, second, last, gap, seconds, fraction = found.groups()
+    if len(first) == 4:
+        days = ["%Y", "%m", "%d"]
+    else:
+        days = [*(("%m", "%d") if int(second) > 12 else ("%d", "%m")), "%Y" if len(last) == 4 else "%y"]
+    clock = f"{gap}%H:%M{':%S' if seconds else ''}{'%.f' if fraction else ''}" if gap else ""
+    return mark.join(days) + clock
 
 
 def _dates(raw: pl.Series, where: str) -> pl.Series:
@@ -86,7 +104,10 @@ def _dates(raw: pl.Series, where: str) -> pl.Series:
         dates = pl.repeat(None, len(texts), dtype=pl.Datetime("ms", "UTC"), eager=True)
     if dates.null_count():
         bad = raw.filter(dates.is_null())[0]
-        raise DataError(f"{where} holds {bad!r}, which is no number and no ISO 8601 time of one form; {_FORM}.")
+        raise DataError(
+            f"{where} holds {bad!r}, which is no number and no ISO 8601 time of one form; correct it, or tell the form: "
+            f'`[time]` with `format = "{form_of(bad)}"` and `zone = "Europe/Berlin"`.'
+        )
     return dates.dt.epoch("ms").alias("time_ms")
 
 

@@ -3,7 +3,8 @@
 A user likes some topics in the feed, and, drawn independently, some in the search box; each channel has a current interest
 that now and then is drawn anew from them. An event copies the topic of the last event of the other kind with probability
 `transfer` (where there is one), else it has its own channel's current interest. At `transfer` 0 the channels do not know of
-each other, and all else stays as it was.
+each other, and all else stays as it was. Two numbers are that of feed events and that of searches: (0, 0.6) lets searches follow
+the feed, and the feed nothing.
 
 The defaults were fixed before any model saw these logs; `truth_hash()` names them.
 
@@ -37,7 +38,7 @@ class Truth:
     items: int = 1000
     topics: int = 30
     topics_per_group: int = 5  # a group is a first-level category, a topic a second-level one
-    transfer: float = 0.6  # an event copies the topic of the last event of the other kind
+    transfer: float | tuple[float, float] = 0.6  # an event copies the topic of the last event of the other kind
     sticky: float = 0.3  # a channel's current interest stays for its next event
     liked: tuple[float, ...] = (0.3, 0.25, 0.2, 0.15, 0.1)  # how much a user likes each of their topics of a channel
     popularity: float = 1.0  # the item at place r of its topic is drawn with weight r ** -popularity
@@ -58,6 +59,10 @@ class Truth:
     days: int = 14
     weekend: float = 1.3  # events of a Saturday or Sunday for one of another day
     hours: tuple[int, ...] = (4, 2, 1, 1, 1, 2, 4, 6, 7, 7, 8, 9, 12, 11, 8, 7, 7, 8, 10, 13, 15, 16, 13, 8)  # weights
+
+    def transfers(self) -> tuple[float, float]:
+        """`transfer` of a feed event and of a search."""
+        return self.transfer if isinstance(self.transfer, tuple) else (self.transfer, self.transfer)
 
 
 DEFAULTS = Truth()
@@ -170,7 +175,7 @@ def live(truth: Truth, user_U: Ints, rng: np.random.Generator) -> tuple[Ints, Ev
         drawn = likes_2UL[kind, at, fresh((users,))]
         interest_2U[kind, at] = np.where(rng.random(users) < truth.sticky, interest_2U[kind, at], drawn)
         other = last_2U[1 - kind, at]
-        copied = (rng.random(users) < truth.transfer) & (other >= 0)
+        copied = (rng.random(users) < np.take(truth.transfers(), kind)) & (other >= 0)
         topic = np.where(copied, other, interest_2U[kind, at])
         seen = (kind == SEARCH) | clicked_US[:, step]  # a page without a click leaves nothing to copy
         last_2U[kind, at] = np.where(seen, topic, last_2U[kind, at])

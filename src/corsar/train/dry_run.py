@@ -142,4 +142,9 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _bytes(tensors: Iterable[Any]) -> int:
-    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+    return sum(part.nbytes for tensor in tensors if isinstance(tensor, Tensor) for part in _parts(tensor))
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """What it consists of: a gradient of rows is their numbers and their values."""
+    return [tensor._indices(), tensor._values()] if tensor.is_sparse else [tensor]

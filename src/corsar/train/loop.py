@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from corsar.artifact import build_model, resolved, save_artifact
 from corsar.batch import SearchRecommendBatch, Task
@@ -26,13 +25,13 @@ from corsar.config import Config
 from corsar.data.loader import TrainLoader, seed_of
 from corsar.data.store import Dataset, open_dataset
 from corsar.errors import ConfigError, CorsarError, DataError
-from corsar.evaluate.protocol import validation_score
+from corsar.evaluate.protocol import told_candidates, validation_score
 from corsar.models.base import Model
 from corsar.progress import Progress
 from corsar.train.board import Board, summary_writer
 from corsar.train.checkpoint import has_checkpoint, load_checkpoint, read_state, save_checkpoint
 from corsar.train.machine import crowded, find_device, fixed_threads, interrupt, keep_memory
-from corsar.train.optim import Plateau, build_optimizer, set_learning_rate
+from corsar.train.optim import Plateau, build_optimizer, clip_gradients, set_learning_rate
 from corsar.train.places import place_settings
 from corsar.train.processes import Processes
 from corsar.train.run_dir import Log, check_run_dir, check_same_run, write_config
@@ -198,7 +197,7 @@ class Run:
             self._backward(task, self.processes.share(batch), terms)
         self.processes.mean_gradients(self.model)
         if self.config.train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+            clip_gradients(self.model.parameters(), self.config.train.clip_norm)
         set_learning_rate(self.optimizer, self.learning_rate())
         self.optimizer.step()
         for name, value in terms.items():
@@ -258,7 +257,8 @@ class Run:
         line = {"kind": "epoch", "epoch": state.epoch, "step": self._steps_done(), "score": score, "best": is_best}
         self._tell({**line, "learning_rate": used, "valid_s": round(time.perf_counter() - start, 3)})
         best = "the best so far" if is_best else f"best {state.schedule.best:.4f}"
-        self.progress.say(f"epoch {state.epoch + 1}: validation NDCG@5 {score:.4f} ({best})")
+        among = told_candidates(self.model, self.dataset, self.config)
+        self.progress.say(f"epoch {state.epoch + 1}: validation NDCG@5 {score:.4f} {among} ({best})")
         if state.step == self.loader.steps_per_epoch:
             state.epoch, state.step = state.epoch + 1, 0
         self._checkpoint()

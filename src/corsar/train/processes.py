@@ -51,24 +51,41 @@ class Processes:
         return out
 
     def mean_gradients(self, model: nn.Module) -> None:
-        """Give each parameter the mean of its gradient over the processes; one that has none in some counts as 0 there."""
+        """Give each parameter the mean of its gradient over the processes; one that has none in some counts as 0 there.
+
+        Of a gradient of rows, the rows alone travel.
+        """
         if self.size == 1:
             return
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32, device=self.device)
+        kinds = [0 if one.grad is None else 2 if one.grad.is_sparse else 1 for one in parameters]
+        anywhere = torch.tensor(kinds, dtype=torch.int32, device=self.device)
         with _together():
-            dist.all_reduce(has, dist.ReduceOp.MAX)
-            waiting = []
-            for parameter, anywhere in zip(parameters, has.tolist(), strict=True):
-                if anywhere and parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                if parameter.grad is not None:
+            dist.all_reduce(anywhere, dist.ReduceOp.MAX)
+            waiting, by_rows = [], []
+            for parameter, kind in zip(parameters, anywhere.tolist(), strict=True):
+                if kind == 2:
+                    by_rows.append(parameter)
+                elif kind == 1:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
                     waiting.append(dist.all_reduce(parameter.grad, async_op=True))
             for work in waiting:
                 work.wait()
+        for parameter in by_rows:
+            parameter.grad = self._all_rows(parameter)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= self.size
+
+    def _all_rows(self, table: nn.Parameter) -> Tensor:
+        """The sum over the processes of a table's gradient of rows."""
+        rows, values = torch.zeros(0, dtype=torch.int64, device=table.device), table.detach()[:0]
+        if table.grad is not None:
+            own = table.grad.coalesce()
+            rows, values = own.indices()[0], own.values()
+        size = table.shape
+        return torch.sparse_coo_tensor(self.gather(rows)[None], self.gather(values), size, check_invariants=False).coalesce()
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""

@@ -1,0 +1,1 @@
+"""Which items may be worth scoring: indexes over the catalogue, built from an artifact alone."""

@@ -1,0 +1,33 @@
+"""The items whose texts hold the words of a query: BM25 by its posting lists.
+
+Shape suffixes: B queries, C candidates, I item rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corsar.batch import Catalogue, Ragged
+from corsar.models.bm25 import count_words
+from corsar.nn.sparse import sum_rows
+
+
+class WordIndex:
+    """BM25 over the texts of a catalogue, with the constants that are usual (k1 = 1.2, b = 0.75)."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._width = catalogue.num_items + 1
+        self._keys, self._values = count_words(catalogue, k1=1.2, b=0.75)
+
+    def scores(self, queries: Ragged, candidates_BC: Tensor) -> Tensor:
+        """BM25 of the candidates (item rows), [B, C] float64; 0 where no word is held."""
+        words_BR = queries.padded(torch.arange(len(queries)), max(1, int(queries.lengths.max())))
+        return sum_rows(self._keys, self._values, self._width, words_BR, words_BR != 0, candidates_BC)
+
+    def best(self, queries: Ragged, num: int) -> Tensor:
+        """Rows of the `num` best items of each query that hold a word of it, 0 behind the last, [B, num]."""
+        rows_BI = torch.arange(self._width).expand(len(queries), -1)
+        num = min(num, self._width)
+        best = self.scores(queries, rows_BI).topk(num, dim=1)
+        return best.indices.masked_fill(best.values == 0, 0)
