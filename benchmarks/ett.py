@@ -44,6 +44,12 @@ NOTES = {
     "autoformer": "the same with the exact, normalised layer that reads backwards",
 }
 PUBLISHED = {"nlinear": (0.374, 0.394), "autoformer_paper": (0.449, 0.459)}
+AIM = 0.47  # test MSE of `autoformer_paper`
+MISSED = f"""The aim of an MSE of {AIM:.2f} for `autoformer_paper` was missed. The layer, the decomposition and the whole
+net agree with the published code on its own numbers (`make golden`), and `nlinear` with its paper on the same data; what differs
+in the training is not known. It is one seed, its best epoch is the first, and the large net does worse than the small one. Others
+who ran that code do not reach its table either: .587 at a horizon of 720 where it has .498 (issue 726 of Time-Series-Library).
+The published code also keeps its first rate for a second epoch; here it is halved after the first."""
 KEPT = ("mse", "mae", "mse_original", "mae_original", "targets_W", "groups_W")
 
 
@@ -157,6 +163,8 @@ Written by `python benchmarks/ett.py` (`make results-forecast`), which goes on w
 ## Errors
 """
     parts = [intro, *main_table(done), "", *(f"- `{row}`: {NOTES[row]}." for row in done), ""]
+    if "autoformer_paper" in done and stored("autoformer_paper").summary(BLOCK)["mse"]["value"] > AIM:
+        parts += [MISSED, ""]
     if "autoformer" in done:
         parts += ["## On the same windows", "", *difference_table(done), ""]
     parts += ["## MSE of each variable", "", *variable_table(done, names), ""]
