@@ -1,7 +1,8 @@
 """Attention, Auto-Correlation, a learned filter and nothing at all as the mixer of SASRec and UniSAR: `make results-mixers`.
 
 Toys, 5,000 users drawn by a hash of their ids, the same budget for every row: 8 epochs, batches of 256 cases a task, one
-seed. Writes docs/results/mixers.md; what is finished is not done again, and a killed training goes on from its checkpoint.
+seed. Writes docs/results/mixers.md, with docs/results/mixers_notes.md at its end; what is finished is not done again, and a
+killed training goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def main() -> None:
         "| row | command | epochs | time |",
         "|---|---|---|---|",
     ]
-    Path("docs/results/mixers.md").write_text("\n".join([*page, *commands, ""]), encoding="utf-8")
+    notes = Path("docs/results/mixers_notes.md").read_text(encoding="utf-8")
+    Path("docs/results/mixers.md").write_text("\n".join([*page, *commands, "", notes]), encoding="utf-8")
 
 
 if __name__ == "__main__":
