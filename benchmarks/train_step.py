@@ -52,6 +52,7 @@ WINDOWS = {
     "counted": "windows as long as the published counts make them",
     "full": "all 30 + 30 slots of every case filled",
 }
+DENSE = "`dense` is `corrected` that updates every table whole; else those of over 1,000,000 rows are updated by rows. "
 
 
 def build_world(folder: Path, num_items: int = ITEMS) -> None:
@@ -295,23 +296,29 @@ def table(told: dict[str, Any]) -> str:
             f"| {ours['batching']:.3f} s, {ours['batching'] / ours['step']:.1%} | {ours['filled']:.0%} "
             f"| {ours['gib']:.1f} / {twin['gib']:.1f} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines).replace("nan (nan – nan)", "–").replace("nan", "–")  # the twin did not run
 
 
 def _spread(told: dict[str, float]) -> str:
     return f"{told['step']:.2f} ({told['least']:.2f} – {told['most']:.2f})"
 
 
-def page(told: dict[str, Any], steps: int) -> str:
+def page(told: dict[str, Any], given: argparse.Namespace) -> str:
     """The table with what it means, as a Markdown page."""
-    where = told["machine"]
+    where, more = told["machine"], [f" --case {case}" for case in given.case or []]
+    if given.items != ITEMS:
+        more.append(f" --items {given.items}")
+    if given.windows != "both":
+        more.append(f" --windows {given.windows}")
+    dense = DENSE if "dense" in (given.case or []) else ""
     return (
-        f"# Joint training step of UniSAR at KuaiSAR sizes\n\n`python benchmarks/train_step.py --steps {steps}`; medians of "
-        f"{steps} steps after {WARM_UP} that warm up; {where['cpu']}, {where['threads']} of {where['cores']} cores, torch "
+        f"# Joint training step of UniSAR at KuaiSAR sizes\n\n`python benchmarks/train_step.py --steps {given.steps}"
+        f"{''.join(more)}`; {given.items:,} items; medians of {given.steps} steps after {WARM_UP} that warm up; "
+        f"{where['cpu']}, {where['threads']} of {where['cores']} cores, torch "
         f"{where['torch']}. A step is {BATCH} feed and {SEARCH_BATCH} search cases, forward, backward and Adam; ours with its "
         f"batching, the twin (`twin_unisar.py`, the published formulation, checked on the golden numbers) without.\n"
         f"Ours uses torch's fused Adam, the twin torch's default one. Ours lets the process keep the memory that it frees, as "
-        f"`corsar train` does; `memory kept by both` grants the same to the twin. The content is "
+        f"`corsar train` does; `memory kept by both` grants the same to the twin. {dense}The content is "
         f"random. {'; '.join(f'`{name}`: {what}' for name, what in WINDOWS.items())}.\n\n{table(told)}\n"
     )
 
@@ -352,7 +359,7 @@ def main() -> None:
             told["cases"] += summary(windows, measure(given.case or list(CASES[:-1]), world / windows, given))
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(page(told, given.steps), encoding="utf-8")
+        given.out.write_text(page(told, given), encoding="utf-8")
     print(json.dumps(told) if given.json else table(told))
 
 

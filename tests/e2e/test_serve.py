@@ -103,7 +103,7 @@ def test_serve_answers_reloads_and_keeps_what_it_acknowledged(run: Path, tmp_pat
         (["RUN", "--host", "0.0.0.0", "--port", "0"], "open to other machines and there is no key"),
         (["RUN", "--key-env", "CORSAR_NO_SUCH_KEY"], "CORSAR_NO_SUCH_KEY holds no key"),
         (["RUN", "--port", "TAKEN"], "address already in use; choose another"),
-        (["RUN", "--port", "99999999"], "choose another --host or --port"),
+        (["RUN", "--port", "99999999"], "there is no port 99999999; choose one"),
         (["RUN", "--host", "no.such.host.invalid", "--public"], "choose another --host or --port"),
         (["nowhere", "--port", "0"], "nowhere does not exist; name a run"),
         (["RUN", "--port", "0", "--state", "no/where/events.sqlite"], "cannot write"),

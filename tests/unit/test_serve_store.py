@@ -65,6 +65,7 @@ def test_store_takes_a_key_once(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "events.sqlite")
     first = [event(1, key="a"), event(2, key="b"), event(3)]
     assert store.add([first]) == [Added(3, 0)]
+    assert store.add([[event(1, time_ms=5, key="a")]]) == [Added(0, 1)]  # the time is that of its arrival, where none is told
     assert store.add([first, [event(4, key="c")]]) == [Added(1, 2), Added(1, 0)]  # one without a key is stored again
     refused, taken = store.add([[event(9), event(5, key="a")], [event(6, key="d")]])
     assert isinstance(refused, DataError)

@@ -121,7 +121,7 @@ def _read(artifact: Artifact, question: Question) -> _Asked:
     notes: list[str] = []
     user = question.user
     row = 0 if user is None else int(rows_of(artifact.users, [user], "a user")[0])
-    if user is not None and not row:
+    if user is not None and not row and not question.since:
         notes.append(f"user {user} is not in the logs, so nothing is known of their history")
     if question.history is None:
         past = stored_past(artifact, row) + _told(artifact, question.task, question.since, [])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from corsar.serve.service import Service
 
+DEFAULT = Limits()
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,7 +38,7 @@ class Settings:
     public: bool = False  # others than this machine may come without a key
     allow_hosts: Sequence[str] = ()  # names beside those of this machine
     threads: int = 1  # of torch
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT
 
 
 def read_key(settings: Settings) -> str | None:
@@ -82,7 +83,6 @@ def run_service(settings: Settings, ready: Callable[[str], None]) -> None:
 
         from corsar.serve.app import create_app
         from corsar.serve.service import Service
-        from corsar.serve.store import SQLiteStore
     except ModuleNotFoundError as error:
         raise ConfigError(f"serving needs {error.name}; install it with: pip install 'corsar[serve]'") from None
     if not settings.runs:
@@ -90,7 +90,7 @@ def run_service(settings: Settings, ready: Callable[[str], None]) -> None:
     key = read_key(settings)
     torch.set_num_threads(settings.threads)
     with _listen(settings.host, settings.port) as listening:
-        service = Service(settings.runs, SQLiteStore(settings.state), settings.limits)
+        service = Service.open(settings.runs, settings.state, settings.limits)
         hosts = (*LOCAL, settings.host, *settings.allow_hosts) if is_local(settings.host) else settings.allow_hosts or None
         app = create_app(service, key=key, hosts=hosts)
         # no time-out of uvicorn's own for requests: Guard and Batcher have theirs
@@ -134,13 +134,19 @@ async def _serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 1 << 16:
+        raise ConfigError(f"there is no port {port}; choose one from 0 to 65535 with --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except (OSError, OverflowError) as error:
-        told = (getattr(error, "strerror", None) or str(error)).lower()
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        told = (error.strerror or str(error)).lower()
         raise ConfigError(f"cannot listen on {host}:{port}: {told}; choose another --host or --port") from None
     return listening
 

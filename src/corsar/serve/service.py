@@ -11,7 +11,7 @@ from corsar.api.answers import Answer, Question
 from corsar.errors import ConfigError, CorsarError, DataError
 from corsar.serve.batcher import Batcher, Limits
 from corsar.serve.engine import Engine
-from corsar.serve.store import Added, EventStore, LiveEvent
+from corsar.serve.store import Added, EventStore, LiveEvent, SQLiteStore
 
 Asked = tuple[Engine, Question]
 
@@ -27,6 +27,16 @@ class Service:
         self.questions: Batcher[Asked, Answer] = Batcher(self._answer, limits or Limits(), "questions")
         writes = Limits(batch=64, waiting=1024, patience_s=5.0)
         self.writes: Batcher[Sequence[LiveEvent], Added] = Batcher(self.store.add, writes, "events")
+
+    @classmethod
+    def open(cls, runs: Sequence[Path], state: Path, limits: Limits) -> Service:
+        """The service of these runs, with the events of the file at `state`, which is made where there is none."""
+        store = SQLiteStore(state)
+        try:
+            return cls(runs, store, limits)
+        except BaseException:
+            store.close()
+            raise
 
     async def ask(self, question: Question) -> Answer:
         """The answer by the engine that serves now, whatever is loaded before it is given.

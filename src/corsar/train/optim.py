@@ -3,7 +3,7 @@
 A table of more than `train.sparse_rows` rows is updated by rows: its gradient holds the rows of the step alone, and so does
 what Adam does ("lazy Adam", as torch.optim.SparseAdam, with L2 besides). The rows of a step move exactly as in dense Adam whose
 moments are the same. The others stay as they are: their moments do not decay, no momentum carries them on, and L2 does not pull
-them to 0. A step then costs the same however long the table is.
+them to 0. What it costs does not grow with the table.
 
 Shape suffixes: R rows of a step, D channels.
 """
