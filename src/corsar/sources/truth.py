@@ -3,8 +3,8 @@
 A user likes some topics in the feed, and, drawn independently, some in the search box; each channel has a current interest
 that now and then is drawn anew from them. An event copies the topic of the last event of the other kind with probability
 `transfer` (where there is one), else it has its own channel's current interest. At `transfer` 0 the channels do not know of
-each other, and all else stays as it was. Two numbers are that of feed events and that of searches: (0, 0.6) lets searches follow
-the feed, and the feed nothing.
+each other, and all else stays as it was. Two numbers are that of feed events and that of searches: (0, 0.6) lets searches
+follow the feed, and the feed nothing.
 
 The defaults were fixed before any model saw these logs; `truth_hash()` names them.
 
