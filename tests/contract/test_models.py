@@ -130,6 +130,15 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "task"), TRAINED)
+def test_padding_rows_get_no_gradient(name: str, task: Task) -> None:
+    model = build(name).train()
+    sum(model.loss(batch_of(task, EVERYONE)).values()).backward()
+    tables = {n: t for n, t in model.named_modules() if isinstance(t, torch.nn.Embedding) and t.padding_idx == 0}
+    moved = [n for n, t in tables.items() if t.weight.grad is not None and t.weight.grad.to_dense()[0].abs().sum() > 0]
+    assert moved == []
+
+
+@pytest.mark.parametrize(("name", "task"), TRAINED)
 def test_learns_a_known_answer(name: str, task: Task) -> None:
     model = build(name).train()
     batch = batch_of(task, [1, 3, 4, 5, 6, 7])

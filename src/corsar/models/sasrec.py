@@ -91,7 +91,7 @@ class SASRecNet(Model):
         state_BD1 = self.encode(batch).unsqueeze(-1)
 
         def score(candidates_BC: Tensor) -> Tensor:
-            items_BCD = F.embedding(candidates_BC, self.item.weight)
+            items_BCD = self.item(candidates_BC)
             return (items_BCD @ state_BD1).squeeze(-1) + F.embedding(candidates_BC, self.item_bias.weight).squeeze(-1)
 
         return score
@@ -123,8 +123,8 @@ class SASRecNet(Model):
 
     def _merge(self, batch: SearchRecommendBatch) -> tuple[Tensor, Tensor]:
         """Both kinds in time order behind the start vector, [B, L, D], and the number of events of each row."""
-        feed_BFD = F.embedding(batch.feed_items_BF, self.item.weight)
-        clicks_BSKD = F.embedding(batch.search_clicks_BSK, self.item.weight)
+        feed_BFD = self.item(batch.feed_items_BF)
+        clicks_BSKD = self.item(batch.search_clicks_BSK)
         count_BS1 = (batch.search_clicks_BSK != 0).sum(-1, keepdim=True).clamp(min=1)
         events = torch.cat([feed_BFD, clicks_BSKD.sum(2) / count_BS1], 1)
         is_real = torch.cat([batch.feed_is_real_BF, batch.search_is_real_BS], 1)
