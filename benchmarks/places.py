@@ -219,7 +219,7 @@ def main() -> None:
         page += one
     if given.have and missing:
         page += ["Not run yet: " + ", ".join(f"{city.capitalize()} of `{split}`" for city, split in missing) + ".", ""]
-    page += [] if given.have else reference(home, given.threads)
+    page += reference(home, given.threads)
     Path("docs/results/places.md").write_text("\n".join(page))
 
 

@@ -1,0 +1,100 @@
+"""The first of two stages: a thousand items that are worth the model's time, out of a catalogue of any size.
+
+Four lists, each the best first, take turns until there are enough: what stood near the newest items of the past in the
+histories of all users (weighed as in models/covisit.py), what holds the words of the query (BM25), the items of the past
+itself, and what is popular. It reads the artifact alone, and for a question no more than the entries of its items and words.
+
+Shape suffixes: B questions, C candidates, E events of all histories.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from corsar.batch import Ragged, Task, TrainEvents
+from corsar.index.words import WordIndex
+from corsar.models.covisit import count_pairs
+from corsar.nn.sparse import row_bounds
+from corsar.windows import History
+
+NEWEST = 10  # items of the past whose neighbours are looked at
+REACH = 5  # places between two items that count as near
+
+
+class Candidates:
+    """Chooses candidates for the questions of one artifact."""
+
+    def __init__(self, history: History, num_items: int, words: WordIndex | None, num: int) -> None:
+        """Count the histories.
+
+        Args:
+            words: for searches; without it they are treated as recommend is.
+            num: candidates of a question, at most.
+        """
+        self._num, self._words, self._width = min(num, num_items), words, num_items + 1
+        events = events_of(history)
+        known = events.item_E > 0
+        events = TrainEvents(events.user_E[known], events.item_E[known], events.is_search_E[known])
+        self._counts = torch.bincount(events.item_E, minlength=self._width)
+        self._keys, self._near = count_pairs(events, self._width, REACH) if len(events.item_E) else _nothing()
+        popular = self._counts.clone()
+        popular[0] = -1
+        self._popular: list[int] = popular.sort(descending=True, stable=True).indices[: self._num].tolist()
+
+    def candidates(self, task: Task, pasts: list[list[int]], queries: Ragged | None) -> Tensor:
+        """Item rows for each question, each once a question, 0 pads, [B, C].
+
+        Args:
+            pasts: item rows of each past, the oldest first.
+        """
+        found = torch.zeros(len(pasts), self._num, dtype=torch.int64)
+        by_words = self._words.best(queries, self._num).tolist() if self._words is not None and queries is not None else []
+        for b, past in enumerate(pasts):
+            known = [row for row in past if row]
+            lists = [self._neighbours(known[-NEWEST:]), list(dict.fromkeys(reversed(known))), self._popular]
+            if by_words:
+                lists.insert(0, [row for row in by_words[b] if row])
+            chosen: dict[int, None] = {}
+            for turn in zip_longest(*lists, fillvalue=0):
+                chosen.update(dict.fromkeys(row for row in turn if row))
+                if len(chosen) >= self._num:
+                    break
+            rows = list(chosen)[: self._num]
+            found[b, : len(rows)] = torch.tensor(rows, dtype=torch.int64)
+        return found
+
+    def _neighbours(self, newest: list[int]) -> list[int]:
+        """Items that stood near these, the nearest first."""
+        rows = torch.tensor(newest, dtype=torch.int64)
+        starts, ends = row_bounds(self._keys, rows, self._width)
+        lengths = ends - starts
+        owner = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        at = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner] + starts[owner]
+        near, place = torch.unique(self._keys[at] % self._width, return_inverse=True)
+        weights = (1 + self._counts[rows]).double().rsqrt()[owner]
+        sums = torch.zeros(len(near), dtype=torch.float64).index_add_(0, place, self._near[at].double() * weights)
+        best: list[int] = near[sums.sort(descending=True, stable=True).indices[: self._num]].tolist()
+        return best
+
+
+def events_of(history: History) -> TrainEvents:
+    """All entries of the histories as one sequence a user, in the merged order; a search by its clicked items."""
+    users = len(history.feed_offsets) - 1
+    feed_user = torch.repeat_interleave(torch.arange(users), history.feed_offsets.diff())
+    search_user = torch.repeat_interleave(torch.arange(users), history.search_offsets.diff())
+    feed_slot = torch.arange(len(feed_user)) - history.feed_offsets[feed_user] + history.feed_others
+    search_slot = torch.arange(len(search_user)) - history.search_offsets[search_user] + history.search_others
+    clicked = torch.repeat_interleave(torch.arange(len(search_user)), history.search_clicks.lengths)
+    user = torch.cat([feed_user, search_user[clicked]])
+    slot = torch.cat([feed_slot, search_slot[clicked]])
+    item = torch.cat([history.feed_items, history.search_clicks.values])
+    is_search = torch.arange(len(item)) >= len(feed_user)
+    order = (user * (int(slot.max()) + 1) + slot).sort(stable=True).indices if len(slot) else slot
+    return TrainEvents(user[order], item[order], is_search[order])
+
+
+def _nothing() -> tuple[Tensor, Tensor]:
+    return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
