@@ -91,7 +91,7 @@ class SASRecNet(Model):
         state_BD1 = self.encode(batch).unsqueeze(-1)
 
         def score(candidates_BC: Tensor) -> Tensor:
-            items_BCD = self.item(candidates_BC)
+            items_BCD: Tensor = self.item(candidates_BC)
             return (items_BCD @ state_BD1).squeeze(-1) + F.embedding(candidates_BC, self.item_bias.weight).squeeze(-1)
 
         return score
