@@ -47,7 +47,8 @@ class Ragged(OnDevice):
 
     def select(self, rows: Tensor) -> Ragged:
         """The given rows, in that order, as a new Ragged."""
-        starts, lengths = self.offsets[rows], self.lengths[rows]
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
         offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
         owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
         inside = torch.arange(len(owner), device=rows.device) - offsets[owner]

@@ -92,9 +92,9 @@ def test_one_reload_goes_on_at_a_time(runs: list[Path], tmp_path: Path, monkeypa
     with client_of(runs[1:], tmp_path / "events.sqlite") as client:
         gate, opened = threading.Event(), Engine.open
 
-        def slowly(paths: list[Path]) -> Engine:
+        def slowly(*told: Any) -> Engine:
             gate.wait(10)
-            return opened(paths)
+            return opened(*told)
 
         monkeypatch.setattr(Engine, "open", slowly)
 

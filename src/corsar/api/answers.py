@@ -51,8 +51,8 @@ class Question:
 class FirstStage(Protocol):
     """What chooses the items that are worth scoring."""
 
-    def candidates(self, task: Task, people: People, queries: Ragged | None) -> Tensor:
-        """Item rows for each question, each once a question, 0 pads, [B, C]."""
+    def candidates(self, task: Task, pasts: list[list[int]], queries: Ragged | None) -> Tensor:
+        """Item rows for each question, each once a question, 0 pads, [B, C]; `pasts` are item rows, the oldest first."""
         ...
 
 
@@ -185,7 +185,8 @@ def _found(artifact: Artifact, group: list[_Asked], first: FirstStage | None, wo
         if first is None or some[0].allowed_I is not None:
             rows_BK, scores_BK = best_items(artifact, task, part, queries, wide, allowed_I=some[0].allowed_I, banned=left_out)
         else:
-            candidates_BC = _without(first.candidates(task, part, queries), left_out)
+            pasts = [[item for entry in asked.past for item in entry.items] for asked in some]
+            candidates_BC = _without(first.candidates(task, pasts, queries), left_out)
             rows_BK, scores_BK = best_of(artifact, task, part, queries, candidates_BC)
         if question.mix and queries is not None and words is not None:
             rows_BK, scores_BK = _mixed(artifact, part, queries, rows_BK, some[0], words)

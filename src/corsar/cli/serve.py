@@ -19,6 +19,7 @@ def serve(
     public: bool = False,
     allow_host: list[str] = [],  # noqa: B006 (never changed)
     threads: int = 1,
+    candidates: int = 1000,
     max_wait_ms: int = 500,
     max_waiting: int = 256,
     timeout_s: float = 30.0,
@@ -34,17 +35,18 @@ def serve(
         public: Serve other machines without a key.
         allow_host: A host name that it answers to, beside this machine's; may be given several times.
         threads: Threads of torch.
+        candidates: Items that the model scores of a catalogue of more than 20,000; a first stage chooses them.
         max_wait_ms: A question that would wait longer is answered 503 at once.
         max_waiting: Questions that may wait.
         timeout_s: A question that takes longer is answered 503.
     """
-    if min(threads, max_wait_ms, max_waiting) < 1 or timeout_s <= 0:
-        raise ConfigError("threads, max-wait-ms, max-waiting and timeout-s must be larger than 0; correct them")
+    if min(threads, candidates, max_wait_ms, max_waiting) < 1 or timeout_s <= 0:
+        raise ConfigError("threads, candidates, max-wait-ms, max-waiting and timeout-s must be larger than 0; correct them")
     from corsar.serve.batcher import Limits
     from corsar.serve.run import Settings, run_service
 
     limits = Limits(waiting=max_waiting, patience_s=max_wait_ms / 1000, timeout_s=timeout_s)
-    settings = Settings(runs, host, port, state, key_env, public, allow_host, threads, limits)
+    settings = Settings(runs, host, port, state, key_env, public, allow_host, threads, candidates, limits)
     run_service(settings, _tell)
 
 

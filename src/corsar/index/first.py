@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from corsar.batch import Ragged, Task, TrainEvents
+from corsar.index.postings import best_columns
 from corsar.index.words import WordIndex
 from corsar.models.covisit import count_pairs
-from corsar.nn.sparse import row_bounds
 from corsar.windows import History
 
 NEWEST = 10  # items of the past whose neighbours are looked at
@@ -69,14 +69,8 @@ class Candidates:
     def _neighbours(self, newest: list[int]) -> list[int]:
         """Items that stood near these, the nearest first."""
         rows = torch.tensor(newest, dtype=torch.int64)
-        starts, ends = row_bounds(self._keys, rows, self._width)
-        lengths = ends - starts
-        owner = torch.repeat_interleave(torch.arange(len(rows)), lengths)
-        at = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner] + starts[owner]
-        near, place = torch.unique(self._keys[at] % self._width, return_inverse=True)
-        weights = (1 + self._counts[rows]).double().rsqrt()[owner]
-        sums = torch.zeros(len(near), dtype=torch.float64).index_add_(0, place, self._near[at].double() * weights)
-        best: list[int] = near[sums.sort(descending=True, stable=True).indices[: self._num]].tolist()
+        weights = (1 + self._counts[rows]).double().rsqrt()
+        best: list[int] = best_columns(self._keys, self._near, self._width, rows, weights, self._num).tolist()
         return best
 
 

@@ -1,14 +1,17 @@
 """The items whose texts hold the words of a query: BM25 by its posting lists.
 
-Shape suffixes: B queries, C candidates, I item rows.
+Shape suffixes: B queries, C candidates.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from corsar.batch import Catalogue, Ragged
+from corsar.index.postings import best_columns
 from corsar.models.bm25 import count_words
 from corsar.nn.sparse import sum_rows
 
@@ -27,7 +30,9 @@ class WordIndex:
 
     def best(self, queries: Ragged, num: int) -> Tensor:
         """Rows of the `num` best items of each query that hold a word of it, 0 behind the last, [B, num]."""
-        rows_BI = torch.arange(self._width).expand(len(queries), -1)
-        num = min(num, self._width)
-        best = self.scores(queries, rows_BI).topk(num, dim=1)
-        return best.indices.masked_fill(best.values == 0, 0)
+        found = torch.zeros(len(queries), min(num, self._width), dtype=torch.int64)
+        for b, (start, end) in enumerate(pairwise(queries.offsets.tolist())):
+            words = queries.values[start:end]
+            best = best_columns(self._keys, self._values, self._width, words, torch.ones(len(words)), found.shape[1])
+            found[b, : len(best)] = best
+        return found

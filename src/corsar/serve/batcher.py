@@ -29,7 +29,7 @@ class Overloaded(Exception):
 class Limits(NamedTuple):
     """How much may wait, and how long."""
 
-    batch: int = 16  # questions taken together, at most
+    batch: int = 8  # questions taken together, at most
     waiting: int = 256  # questions that wait, at most
     patience_s: float = 0.5  # a question that would wait longer is refused, but for the first of the next batch
     timeout_s: float = 30.0  # from the question to its answer

@@ -20,15 +20,24 @@ from corsar.api.engine import can_answer, item_vectors, similar_rows
 from corsar.artifact import Artifact, open_artifact
 from corsar.batch import TASKS, Task
 from corsar.errors import ConfigError, CorsarError
+from corsar.index.first import Candidates
 from corsar.index.queries import Found, QueryIndex
 from corsar.index.words import WordIndex
 from corsar.serve.store import EventStore, LiveEvent
+
+EXACT = 20_000  # items that are all scored for every question
+CANDIDATES = 1000
 
 
 class Engine:
     """Answers questions, each by the first of its models that was trained for the task."""
 
-    def __init__(self, artifacts: Sequence[Artifact]) -> None:
+    def __init__(self, artifacts: Sequence[Artifact], candidates: int = CANDIDATES) -> None:
+        """Make all indexes.
+
+        Args:
+            candidates: Items that the model scores of a catalogue that has more than `EXACT`.
+        """
         self._artifacts = [in_memory(artifact) for artifact in artifacts]
         self.by_task: dict[Task, Artifact] = {}
         for artifact in self._artifacts:
@@ -43,17 +52,21 @@ class Engine:
         self._words = WordIndex(self.by_task["search"].catalogue) if "search" in self.by_task else None
         self._vectors = item_vectors(self._main) if self._main.model.trained else None
         self._first: dict[Task, FirstStage] = {}
+        for task, artifact in self.by_task.items():
+            if len(artifact.items) > EXACT and task != "next_place":  # where people were is most of where they go
+                of_task = self._words if task == "search" else None
+                self._first[task] = Candidates(artifact.history, len(artifact.items), of_task, candidates)
         self.fingerprint = hashlib.sha256(json.dumps(self.about(), sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
-    def open(cls, runs: Sequence[Path]) -> Engine:
+    def open(cls, runs: Sequence[Path], candidates: int = CANDIDATES) -> Engine:
         """The engine of these runs or artifacts, which has answered a question of each task.
 
         Raises:
             ArtifactError: One of them is missing, damaged or of another version.
             ConfigError: None of them answers anything, or one cannot answer somebody unknown.
         """
-        engine = cls([open_artifact(run) for run in runs])
+        engine = cls([open_artifact(run) for run in runs], candidates)
         for task in engine.by_task:
             (told,) = engine.answer([Question(task, query="" if task == "search" else None, k=1)])
             if isinstance(told, CorsarError):
@@ -113,6 +126,7 @@ class Engine:
                 "tasks": [task for task in TASKS if self.by_task.get(task) is artifact],
                 "items": len(artifact.items),
                 "users": len(artifact.users),
+                "stages": 2 if any(self.by_task.get(task) is artifact for task in self._first) else 1,
                 "artifact": hashlib.sha256(json.dumps(artifact.manifest["files"], sort_keys=True).encode()).hexdigest(),
                 "dataset": artifact.manifest["dataset"].get("data_hash"),
             }

@@ -38,6 +38,7 @@ class Settings:
     public: bool = False  # others than this machine may come without a key
     allow_hosts: Sequence[str] = ()  # names beside those of this machine
     threads: int = 1  # of torch
+    candidates: int = 1000  # items that the model scores of a large catalogue
     limits: Limits = DEFAULT
 
 
@@ -90,7 +91,7 @@ def run_service(settings: Settings, ready: Callable[[str], None]) -> None:
     key = read_key(settings)
     torch.set_num_threads(settings.threads)
     with _listen(settings.host, settings.port) as listening:
-        service = Service.open(settings.runs, settings.state, settings.limits)
+        service = Service.open(settings.runs, settings.state, settings.limits, settings.candidates)
         hosts = (*LOCAL, settings.host, *settings.allow_hosts) if is_local(settings.host) else settings.allow_hosts or None
         app = create_app(service, key=key, hosts=hosts)
         # no time-out of uvicorn's own for requests: Guard and Batcher have theirs

@@ -10,7 +10,7 @@ from pathlib import Path
 from corsar.api.answers import Answer, Question
 from corsar.errors import ConfigError, CorsarError, DataError
 from corsar.serve.batcher import Batcher, Limits
-from corsar.serve.engine import Engine
+from corsar.serve.engine import CANDIDATES, Engine
 from corsar.serve.store import Added, EventStore, LiveEvent, SQLiteStore
 
 Asked = tuple[Engine, Question]
@@ -19,9 +19,11 @@ Asked = tuple[Engine, Question]
 class Service:
     """Answers questions and takes events; a reload puts another engine in the place of this one."""
 
-    def __init__(self, runs: Sequence[Path], store: EventStore, limits: Limits | None = None) -> None:
-        self.runs, self.store = list(runs), store
-        self.engine = Engine.open(self.runs)
+    def __init__(
+        self, runs: Sequence[Path], store: EventStore, limits: Limits | None = None, candidates: int = CANDIDATES
+    ) -> None:
+        self.runs, self.store, self._candidates = list(runs), store, candidates
+        self.engine = Engine.open(self.runs, candidates)
         self.loaded_at, self.reloads, self.refused_reloads, self.events = time.time(), 0, 0, 0
         self._reloading = threading.Lock()
         self.questions: Batcher[Asked, Answer] = Batcher(self._answer, limits or Limits(), "questions")
@@ -29,11 +31,11 @@ class Service:
         self.writes: Batcher[Sequence[LiveEvent], Added] = Batcher(self.store.add, writes, "events")
 
     @classmethod
-    def open(cls, runs: Sequence[Path], state: Path, limits: Limits) -> Service:
+    def open(cls, runs: Sequence[Path], state: Path, limits: Limits, candidates: int = CANDIDATES) -> Service:
         """The service of these runs, with the events of the file at `state`, which is made where there is none."""
         store = SQLiteStore(state)
         try:
-            return cls(runs, store, limits)
+            return cls(runs, store, limits, candidates)
         except BaseException:
             store.close()
             raise
@@ -69,7 +71,7 @@ class Service:
         if not self._reloading.acquire(blocking=False):
             raise ConfigError("a reload is under way; wait for its end")
         try:
-            engine = Engine.open(self.runs)
+            engine = Engine.open(self.runs, self._candidates)
         except CorsarError:
             self.refused_reloads += 1
             raise
