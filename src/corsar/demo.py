@@ -56,7 +56,7 @@ SMALL = {
 RUNS: dict[str, dict[str, str]] = {
     "popularity": {"model.name": "popularity"},
     "bm25": {"model.name": "bm25", "train.tasks": '["search"]'},
-    "sasrec": {"model.name": "sasrec", "model.dim": "32", "model.blocks": "1", "model.dropout": "0", "train.epochs": "3"},
+    "sasrec": {"model.name": "sasrec", "model.dim": "32", "model.blocks": "1", "model.dropout": "0", "train.epochs": "2"},
     "unisar": {"model.name": "unisar", **SMALL},
     "unisar_own": {"model.name": "unisar", "data.history": "own", **SMALL},
 }
