@@ -287,6 +287,15 @@ def test_run_directories_are_not_mixed(tmp_path: Path) -> None:
         small("nlinear").fit(frame(), resume=True)
 
 
+def test_the_first_rate_is_held_as_long_as_told_and_in_the_published_code_for_two_epochs(tmp_path: Path) -> None:
+    small("nlinear", epochs=5, learning_rate=0.1, rate_factor=0.5, rate_hold=3).fit(
+        frame(), valid_size=0, run_dir=tmp_path / "run"
+    )
+    np.testing.assert_allclose([line["learning_rate"] for line in epochs(tmp_path / "run")], [0.1, 0.1, 0.1, 0.05, 0.025])
+    assert corsar.Autoformer(preset="paper").get_params()["rate_hold"] == 2
+    assert corsar.Autoformer().get_params()["rate_hold"] == 1
+
+
 def test_rate_is_cut_every_epoch_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     told = small("nlinear", epochs=9, learning_rate=0.5, stop_patience=2, rate_factor=0.9)
     model = told.fit(frame(), run_dir=tmp_path / "run")

@@ -39,8 +39,9 @@ class ForecastEstimator:
     """A forecaster with its settings: `fit` trains it on a long frame, `predict` goes on where the frame ends.
 
     Settings are keywords: those of the model; those of training (epochs, batch_size, learning_rate, rate_factor,
-    stop_patience, clip_norm, checkpoint_every); seed, device and threads; and `multivariate`: False, the default, forecasts
-    each series on its own by one model that learns from all, True forecasts all of them together, as variables of one series.
+    rate_hold, stop_patience, clip_norm, checkpoint_every); seed, device and threads; and `multivariate`: False, the
+    default, forecasts each series on its own by one model that learns from all, True forecasts all of them together, as
+    variables of one series.
     """
 
     model_name: ClassVar[str]

@@ -25,7 +25,7 @@ class Autoformer(ForecastEstimator):
     """
 
     model_name = "autoformer"
-    presets = {"corrected": {}, "paper": {"lags": "paper_code", "direction": "paper", "normalise": False}}
+    presets = {"corrected": {}, "paper": {"lags": "paper_code", "direction": "paper", "normalise": False, "rate_hold": 2}}
 
 
 class NLinear(ForecastEstimator):

@@ -42,6 +42,7 @@ class SeriesTraining(Section):
     batch_size: int = Field(default=32, ge=1)  # windows a step, nearly: they are dealt out evenly and none is left over
     learning_rate: float = Field(default=1e-4, gt=0)  # of Adam in the first epoch
     rate_factor: float = Field(default=0.5, gt=0, le=1)  # each epoch's rate over that of the epoch before
+    rate_hold: int = Field(default=1, ge=1)  # epochs at the first rate
     stop_patience: int = Field(default=3, ge=1)  # epochs without a better validation error
     clip_norm: float | None = Field(default=None, gt=0)  # longest gradient of a step; longer ones are scaled down to it
     checkpoint_every: int = Field(default=100, ge=1)  # steps between checkpoints, besides the end of each epoch
@@ -140,13 +141,18 @@ class _Loop:
                     raise KeyboardInterrupt
         self.model.load_state_dict(load_file(self.home / "best.safetensors"))
 
+    def _rate(self) -> float:
+        """Of this epoch."""
+        told = self.training
+        return told.learning_rate * told.rate_factor ** max(0, self.state.epoch + 1 - told.rate_hold)
+
     def _epoch(self, stop: threading.Event, task: Task) -> None:
         state, training = self.state, self.training
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", state.epoch))
         order_W = self.windows.train_W[torch.randperm(len(self.windows.train_W), generator=generator)]
         batches = order_W.tensor_split(self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = training.learning_rate * training.rate_factor**state.epoch
+            group["lr"] = self._rate()
         self.model.train()
         while state.step < self.steps:
             loss = self._step(batches[state.step])
@@ -191,7 +197,7 @@ class _Loop:
             state.since_best += 1
         line = {"epoch": state.epoch + 1, "train_mse": state.loss_sum / self.steps, "best": is_best, "steps": self.steps}
         line |= {"valid_mse": error} if len(valid_W) else {}
-        line |= {"learning_rate": self.training.learning_rate * self.training.rate_factor**state.epoch}
+        line |= {"learning_rate": self._rate()}
         line |= {"seconds": round(state.seconds, 3), "valid_s": round(time.perf_counter() - start, 3)}
         self.log.write(line)
         text = f"epoch {state.epoch + 1}: training error {line['train_mse']:.4f}"
