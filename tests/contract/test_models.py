@@ -19,9 +19,11 @@ from world import FEED_LEN, NUM_ITEMS, SIZES, batch_of, world
 SMALL = {
     "unisar": {"dim": 16, "id_dim": 8, "word_dim": 8, "expert_dim": 8},
     "sasrec": {"dim": 16},
+    # the targets here are no events of the world, so there is nothing to leave out; drawn negatives differ from share to share
+    "corsar": {"dim": 16, "id_dim": 8, "word_dim": 8, "head": (16,), "leave_out": False, "hard_share": 0.0},
     "automtn": {"dim": 16, "layers": 1},
 }
-MIXED = [f"{name}+{mixer}" for name in ("unisar", "sasrec") for mixer in ("autocorrelation", "fourier")]
+MIXED = [f"{name}+{mixer}" for name in ("unisar", "sasrec", "corsar") for mixer in ("autocorrelation", "fourier")]
 
 
 def kind(name: str) -> type[Model]:

@@ -16,7 +16,8 @@ from corsar.config import Config, EvaluateSection, TrainSection
 from corsar.models.base import Model
 from corsar.models.blend import Blend
 from corsar.models.bm25 import BM25
-from corsar.models.covisit import CoVisit, count_pairs, last_items
+from corsar.models.counted import count_pairs, last_items
+from corsar.models.covisit import CoVisit
 from corsar.models.popularity import Popularity
 from corsar.nn import sparse
 from corsar.windows import History, make_batch

@@ -6,7 +6,7 @@ from corsar.api.compare import compare_runs
 from corsar.api.curves import CurveClassifier
 from corsar.api.dataset import Dataset
 from corsar.api.doctor import doctor
-from corsar.api.estimators import BM25, Blend, CoVisit, Popularity, SASRec, UniSAR, load
+from corsar.api.estimators import BM25, Blend, Corsar, CoVisit, Popularity, SASRec, UniSAR, load
 from corsar.api.example import example_check_ins, example_logs
 from corsar.api.periods import find_periods, plot_period
 from corsar.api.place_estimators import AutoMTN, Habits, Markov, NearestPlace, Visits, VisitsMarkov
@@ -20,6 +20,7 @@ __all__ = [
     "AutoMTN",
     "Blend",
     "CoVisit",
+    "Corsar",
     "CurveClassifier",
     "Dataset",
     "Habits",

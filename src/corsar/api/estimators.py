@@ -37,6 +37,25 @@ class UniSAR(Estimator):
     model_name = "unisar"
 
 
+class Corsar(Estimator):
+    """corsar's own model: starts as the rule of `Blend`, and learns its weights and what the rule cannot know.
+
+    Settings, among others: dim, dropout, head, rules, net, gate, leave_out, hard_share, mixer, and those of training as for
+    `UniSAR`.
+
+    Example:
+        >>> import corsar
+        >>> from corsar.api import Corsar
+        >>> events, items = corsar.example_logs()
+        >>> dataset = corsar.Dataset.from_frames(events, items=items)
+        >>> model = Corsar(dim=8, heads=1, epochs=1, batch_size=64, num_negatives=5).fit(dataset)
+        >>> model.search("red shoe", users="u1", k=3)["rank"].to_list()
+        [1, 2, 3]
+    """
+
+    model_name = "corsar"
+
+
 class SASRec(PlaceEstimator):
     """SASRec: a trained transformer over the merged history; search ranks by the history alone.
 
@@ -110,7 +129,7 @@ class Blend(Estimator):
     model_name = "blend"
 
 
-ALL = (UniSAR, SASRec, Popularity, CoVisit, BM25, Blend, AutoMTN, Habits, Visits, Markov, VisitsMarkov, NearestPlace)
+ALL = (UniSAR, Corsar, SASRec, Popularity, CoVisit, BM25, Blend, AutoMTN, Habits, Visits, Markov, VisitsMarkov, NearestPlace)
 ESTIMATORS: dict[str, type[Estimator]] = {one.model_name: one for one in ALL}
 
 

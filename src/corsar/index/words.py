@@ -12,7 +12,7 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, Ragged
 from corsar.index.postings import best_columns
-from corsar.models.bm25 import count_words
+from corsar.models.counted import count_words
 from corsar.nn.sparse import sum_rows
 
 

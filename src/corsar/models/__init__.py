@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, str] = {
     "unisar": "corsar.models.unisar:UniSARNet",
+    "corsar": "corsar.models.corsar:CorsarNet",
     "sasrec": "corsar.models.sasrec:SASRecNet",
     "popularity": "corsar.models.popularity:Popularity",
     "covisit": "corsar.models.covisit:CoVisit",

@@ -18,9 +18,7 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.models.base import Model
-from corsar.models.bm25 import count_words, query_words
-from corsar.models.covisit import count_pairs, covisit_scores, covisits
-from corsar.models.popularity import item_counts
+from corsar.models.counted import count_pairs, count_words, covisit_scores, covisits, item_counts, query_words
 from corsar.nn.sparse import sum_rows
 
 

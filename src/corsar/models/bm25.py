@@ -26,29 +26,8 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.models.base import Model
+from corsar.models.counted import count_words, query_words
 from corsar.nn.sparse import sum_rows
-
-
-def count_words(catalogue: Catalogue, k1: float, b: float) -> tuple[Tensor, Tensor]:
-    """Sorted keys `word * (items + 1) + item`, and what the word adds to the item's score (float32)."""
-    words, num_items = catalogue.item_words, catalogue.num_items
-    width = num_items + 1
-    owner = torch.repeat_interleave(words.lengths)
-    keys = torch.unique(words.values * width + owner)
-    keys = keys[(keys >= width) & (keys % width != 0)]  # no padding word, no padding item
-    word, item = keys // width, keys % width
-    holders = torch.bincount(word).double()
-    lengths = torch.bincount(item, minlength=width).double()
-    idf = torch.log1p((num_items - holders + 0.5) / (holders + 0.5))
-    mean_length = max(float(lengths.sum()) / max(1, num_items), 1e-9)
-    values = idf[word] * (k1 + 1) / (1 + k1 * (1 - b + b * lengths[item] / mean_length))
-    return keys, values.float()
-
-
-def query_words(batch: SearchRecommendBatch) -> Tensor:
-    """The words of each case's query, repeats kept, 0 behind them, [B, R]."""
-    lengths_B = batch.queries.lengths[batch.query_B]
-    return batch.queries.padded(batch.query_B, max(1, int(lengths_B.max())) if len(lengths_B) else 1)
 
 
 class BM25(Model):

@@ -19,50 +19,7 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.models.base import Model
-from corsar.models.popularity import item_counts
-from corsar.nn.sparse import sum_rows
-
-
-def count_pairs(events: TrainEvents, width: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Sorted keys `y * width + x` of the pairs that stand within `reach` places, and how often they do (float32)."""
-    user_E, item_E = events.user_E, events.item_E
-    parts = []
-    for step in range(1, reach + 1):
-        same = user_E[step:] == user_E[:-step]
-        earlier, later = item_E[:-step][same], item_E[step:][same]
-        parts += [earlier * width + later, later * width + earlier]
-    keys, counts = torch.unique(torch.cat(parts), return_counts=True)
-    return keys, counts.float()
-
-
-def last_items(batch: SearchRecommendBatch, history_len: int) -> Tensor:
-    """Items of the last `history_len` entries of the merged history, a search by its clicked items; 0 pads, [B, R]."""
-    clicks_BSK = batch.search_clicks_BSK
-    clicks_per = clicks_BSK.shape[2]
-    feed_BFK = torch.nn.functional.pad(batch.feed_items_BF[..., None], (0, clicks_per - 1))
-    items_BLK = torch.cat([feed_BFK, clicks_BSK], 1)
-    is_real_BL = torch.cat([batch.feed_is_real_BF, batch.search_is_real_BS], 1)
-    slots_BL = torch.cat([batch.feed_slots_BF, batch.search_slots_BS], 1)
-    # place among the last entries, the oldest of them at 0; what is older or padding goes to one place more
-    place_BL = slots_BL - (is_real_BL.sum(1, keepdim=True) - history_len).clamp(min=0)
-    place_BL = torch.where(is_real_BL & (place_BL >= 0), place_BL, history_len)
-    last = items_BLK.new_zeros(len(batch), history_len + 1, clicks_per)
-    last.scatter_(1, place_BL[..., None].expand_as(items_BLK), items_BLK)
-    return last[:, :history_len].flatten(1)
-
-
-def covisit_scores(keys: Tensor, values: Tensor, counts: Tensor, batch: SearchRecommendBatch, history_len: int) -> Tensor:
-    """The co-visit score of each candidate without the breaking of ties, [B, C] float64."""
-    items_BR = last_items(batch, history_len)
-    weights_BR = torch.where(items_BR != 0, (1 + counts[items_BR]).rsqrt(), 0)
-    return sum_rows(keys, values, len(counts), items_BR, weights_BR, batch.candidates_BC)
-
-
-def covisits(keys: Tensor, values: Tensor, counts: Tensor, rows_B: Tensor) -> Tensor:
-    """How often all items stood near the given ones, [B, items + 1] float64; popularity, times 1e-6, breaks ties."""
-    columns_BI = torch.arange(len(counts), device=rows_B.device).expand(len(rows_B), -1)
-    near_BI = sum_rows(keys, values, len(counts), rows_B[:, None], torch.ones_like(rows_B)[:, None], columns_BI)
-    return near_BI + 1e-6 * counts
+from corsar.models.counted import count_pairs, covisit_scores, covisits, item_counts
 
 
 class CoVisit(Model):

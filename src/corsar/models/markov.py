@@ -20,7 +20,7 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.models.base import Model
-from corsar.models.popularity import item_counts
+from corsar.models.counted import item_counts
 from corsar.models.visits import Visited
 from corsar.nn.sparse import row_bounds, sum_rows
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.geo import distance_km
 from corsar.models.base import Model
+from corsar.models.counted import item_counts
 from corsar.models.markov import last_places
-from corsar.models.popularity import item_counts
 from corsar.places import PlaceBatch
 
 

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
 from corsar.models.base import Model
-
-
-def item_counts(events: TrainEvents, num_items: int) -> Tensor:
-    """How often each item row stands in the training part, [items + 1] float64; 0 for the padding row."""
-    counts = torch.bincount(events.item_E, minlength=num_items + 1).double()
-    counts[0] = 0
-    return counts
+from corsar.models.counted import item_counts
 
 
 class Popularity(Model):

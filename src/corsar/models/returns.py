@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from corsar.batch import Catalogue, TrainEvents
 from corsar.models.compared import Compared
+from corsar.models.counted import item_counts
 from corsar.models.markov import count_transitions, last_places, transitions, transitions_out
-from corsar.models.popularity import item_counts
 from corsar.places import HOUR_MS, WEEK_HOURS, PlaceBatch
 
 OWN, WHOLE, HIDDEN = 22, 5, 32
