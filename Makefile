@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SHARED ?= ../shared
 
-.PHONY: setup demo test check golden bench bench-catalogue bench-autocorrelation bench-prepare bench-places wheels results results-forecast results-curves results-mixers results-places
+.PHONY: setup demo test check golden bench bench-catalogue bench-autocorrelation bench-prepare bench-places screenshots wheels results results-forecast results-curves results-mixers results-places results-first-stage
 
 setup: $(STAMP)
 
@@ -52,6 +52,10 @@ bench-prepare: setup
 bench-places: setup
 	$(BIN)/python benchmarks/places_scale.py --out benchmarks/results/places_scale.md
 
+# The pictures of the page in docs/img, in Debian's chromium: some minutes.
+screenshots: setup
+	$(BIN)/python benchmarks/pictures_page.py
+
 # Builds the wheel and tries it in an empty environment of each Python that PATH or pyenv has: several gigabytes of torch.
 wheels: setup
 	$(BIN)/python benchmarks/wheels.py --out benchmarks/results/wheels.md
@@ -76,3 +80,7 @@ results-places: setup
 # Attention, Auto-Correlation, a filter and nothing as the mixer of SASRec and UniSAR on 5,000 users of Toys: about an hour.
 results-mixers: setup
 	$(BIN)/python benchmarks/mixers.py
+
+# How much of the model's own ranking the first stage keeps, on Toys: some minutes once `make results` has trained unisar_words.
+results-first-stage: setup
+	$(BIN)/python benchmarks/first_stage.py

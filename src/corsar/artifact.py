@@ -37,6 +37,7 @@ from corsar.data.store import (
 from corsar.errors import ArtifactError, ConfigError, CorsarError, writing
 from corsar.models import model_class
 from corsar.models.base import Model
+from corsar.models.towers import TwoTower, vector_dim
 from corsar.places import Places
 from corsar.vocab import Vocab
 from corsar.windows import History
@@ -76,7 +77,13 @@ def build_model(config: Config, sizes: Sizes) -> Model:
     if not isinstance(name, str):
         raise ConfigError(f'model.name = {name!r} is no text; write it as in name = "unisar"')
     cls = model_class(name)
-    return cls(check(cls.Config, {"name": name, **config.model}, "model"), sizes)
+    model = cls(check(cls.Config, {"name": name, **config.model}, "model"), sizes)
+    if config.train.two_tower and model.trained:
+        dim = vector_dim(model)
+        if not dim:
+            raise ConfigError(f"{name} neither recommends nor searches by vectors of items; leave train.two_tower out")
+        model.two_tower = TwoTower(sizes, dim)
+    return model
 
 
 def resolved(config: Config, model: Model) -> Config:

@@ -61,6 +61,7 @@ class TrainSection(Section):
     clip_norm: float | None = Field(default=None, gt=0)  # longest gradient of a step; longer ones are scaled down to it
     checkpoint_every: int = Field(default=200, ge=1)  # joint steps between last checkpoints
     sparse_rows: int = Field(default=1_000_000, ge=0)  # of tables of more rows, Adam updates those of the step alone
+    two_tower: bool = False  # learn two towers beside the model, which choose what it scores of a large catalogue
     start_from: str | None = None  # a run or artifact of the same model; its weights are taken over where the rows are known
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from corsar.cli import main
 from corsar.demo import GAIN, RUNS, _page, _sentence, run_demo
 from corsar.progress import Progress
 
@@ -28,6 +30,18 @@ def test_demo_compares_both_apps_and_shows_how_far_it_is(tmp_path: Path) -> None
     assert told["sentences"][-1] == f"The report to look at is in {told['page']}."
     assert all(f"<h2>{part['title']}</h2>" in page for part in told["parts"])
     assert all(f"{part['figures']['unisar']['search']:.4f}" in page for part in told["parts"])
+
+
+def test_demo_ends_on_the_served_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[Any] = []
+    monkeypatch.setattr("corsar.demo.run_demo", lambda out, **settings: did.append("demo") or {"parts": [], "sentences": []})
+    monkeypatch.setattr("corsar.serve.run.run_service", lambda settings, ready: did.append(settings))
+    main(["demo", "--out", str(tmp_path), "--serve", "--port", "0"])
+    assert did[0] == "demo"
+    assert [str(run) for run in did[1].runs] == [str(tmp_path / "transfer" / "runs" / "unisar")]
+    assert did[1].port == 0
+    main(["demo", "--out", str(tmp_path)])
+    assert did[2:] == ["demo"]
 
 
 def test_demo_without_plotly_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ SEED = int(os.environ.get("CORSAR_KILL_SEED") or random.SystemRandom().randrange
 SMALL = {
     "model.dim": "8", "model.id_dim": "8", "model.word_dim": "8", "data.feed_len": "6", "data.search_len": "4",
     "train.epochs": "3", "train.batch_size": "24", "train.align_negatives": "4", "train.valid_cases": "8",
-    "train.checkpoint_every": "2", "train.learning_rate": "0.01", "run.threads": "1",
+    "train.checkpoint_every": "2", "train.learning_rate": "0.01", "train.two_tower": "true", "run.threads": "1",
 }  # fmt: skip
 FLAGS = [token for key, value in SMALL.items() for token in (f"--{key}", value)]
 # a part of a mark's name for each phase of a training

@@ -19,7 +19,7 @@ SRC = Path(__file__).parents[2] / "src"
 SETTINGS = [
     "--train.epochs", "2", "--train.batch_size", "13", "--train.align_negatives", "16", "--train.sparse_rows", "12",
     "--model.dropout", "0", "--model.dim", "32", "--model.embedding_std", "0.5", "--run.threads", "1",
-    "--run.tensorboard", "true",
+    "--run.tensorboard", "true", "--train.two_tower", "true",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from corsar.batch import Ragged
 from corsar.index.first import Candidates, events_of
 from corsar.index.postings import best_columns
 from corsar.index.words import WordIndex
-from corsar.models.covisit import count_pairs
+from corsar.models.counted import count_pairs
 from corsar.nn.sparse import sum_rows
 from corsar.serve import engine as engines
 from corsar.serve.engine import Engine

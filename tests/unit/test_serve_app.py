@@ -173,6 +173,7 @@ WRONG: dict[str, list[Any]] = {
     "exclude": [1, "x", None, {}, [[]], [None], [1.5], ["x"] * 10_001, ["\ud800"]],
     "allow": [1, "x", {}, [[]], [None], ["x"] * 10_001],
     "exclude_seen": [1, "yes", None, []],
+    "explain": [1, "yes", None, []],
     "history": [1, "x", {}, [None], [1.5], [{}], [{"item_id": {}}], [{"item": 1}], [[1]], [1] * 2001, [{"item_id": [1] * 101}]],
     "without": ["feed", [1], ["map"], ["feed"] * 3, None],
     "query": [1, None, [], "x" * 1001, "\udfff"],
@@ -181,8 +182,8 @@ WRONG: dict[str, list[Any]] = {
     "events": [None, [], {}, [1], [{}], [{"user_id": 1}], [{"user_id": 1, "kind": "buy", "item_id": 1}]],
 }
 FIELDS = {
-    "/v1/recommend": ["user_id", "k", "exclude", "allow", "exclude_seen", "history", "without"],
-    "/v1/search": ["user_id", "k", "exclude", "allow", "exclude_seen", "history", "without", "query", "mix"],
+    "/v1/recommend": ["user_id", "k", "exclude", "allow", "exclude_seen", "history", "without", "explain"],
+    "/v1/search": ["user_id", "k", "exclude", "allow", "exclude_seen", "history", "without", "explain", "query", "mix"],
     "/v1/next-place": ["user_id", "k", "exclude", "allow", "exclude_seen", "history", "at"],
     "/v1/events": ["events"],
 }

@@ -42,6 +42,6 @@ def test_schema_finds_no_fault_of_the_server(tmp_path: Path) -> None:
 
         ask()
     service.close()
-    assert len(statuses) == 12
+    assert len(statuses) == 16
     assert {200, 422} <= statuses["POST /v1/recommend"]
     assert all(max(seen) < 500 for seen in statuses.values())

@@ -7,25 +7,26 @@ C candidates, K answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from corsar.api.check_ins import people_at, read_check_ins, told_check_ins
-from corsar.api.engine import People, best_items, best_of, place_batch, require_task
+from corsar.api.engine import People, best_items, best_of, place_batch, question_batch, require_task
+from corsar.api.explain import MOST, method_of, reasons
 from corsar.api.past import Past, people_of, stored_past
 from corsar.api.questions import allowed_items, plain, query_rows, read_histories, rows_of, told_pasts
 from corsar.artifact import Artifact
-from corsar.batch import Ragged, Task
-from corsar.errors import ArtifactError, ConfigError, CorsarError
+from corsar.batch import Ragged, SearchRecommendBatch, Task
+from corsar.errors import ArtifactError, ConfigError, CorsarError, DataError
 from corsar.geo import distance_km
 from corsar.index.words import WordIndex
 from corsar.models.markov import last_places
 
 Channel = Literal["feed", "search"]
-Answer = dict[str, Any]  # items: rows of rank, item_id, score, text; notes: sentences
+Answer = dict[str, Any]  # items: rows of rank, item_id, score, text; notes: sentences; with `explain` more, see _explained
 MIXED = 200  # items of either order among which a mixture is ranked, at least
 
 
@@ -46,12 +47,16 @@ class Question:
     exclude: Iterable[Any] | None = None
     without: tuple[Channel, ...] = ()  # kinds of events that are left out of the past
     mix: float = 0.0  # weight of the words' order in a search: 0 = the model alone, 1 = BM25 alone
+    explain: bool = False  # why each item is there, and what rank it has without either kind of events
+    about: Sequence[Any] | None = None  # items whose ranks among all are told, in place of the k best
 
 
 class FirstStage(Protocol):
     """What chooses the items that are worth scoring."""
 
-    def candidates(self, task: Task, pasts: list[list[int]], queries: Ragged | None) -> Tensor:
+    def candidates(
+        self, task: Task, pasts: list[list[int]], queries: Ragged | None, batch: SearchRecommendBatch | None
+    ) -> Tensor:
         """Item rows for each question, each once a question, 0 pads, [B, C]; `pasts` are item rows, the oldest first."""
         ...
 
@@ -87,8 +92,9 @@ def answer(
         except CorsarError as error:
             told[place] = error
             continue
-        # questions with a list or a mixture of their own are scored by themselves
-        key = place if asked.allowed_I is not None or question.mix else question.task
+        # questions with a list, a mixture or an explanation of their own are scored by themselves
+        alone = asked.allowed_I is not None or question.mix or question.explain or question.about is not None
+        key = place if alone else question.task
         groups.setdefault(key, []).append((place, asked))
     for group in groups.values():
         try:
@@ -97,8 +103,8 @@ def answer(
             if len(group) == 1:
                 told[group[0][0]] = error
                 continue
-            alone = [answer(artifact, [asked.question], first=first, words=words)[0] for _, asked in group]
-            found_or_not: Sequence[Answer | CorsarError] = alone
+            each = [answer(artifact, [asked.question], first=first, words=words)[0] for _, asked in group]
+            found_or_not: Sequence[Answer | CorsarError] = each
         else:
             found_or_not = found
         for (place, _), one in zip(group, found_or_not, strict=True):
@@ -118,6 +124,10 @@ def _read(artifact: Artifact, question: Question) -> _Asked:
     if question.k < 1:
         raise ConfigError(f"k is {question.k}; ask for at least one item")
     require_task(artifact, question.task)
+    if question.explain and question.task == "next_place":
+        raise ConfigError("a next place has no explanation; ask for one of recommend or search")
+    if question.explain and question.about is None and question.k > MOST:
+        raise ConfigError(f"k is {question.k}; ask for at most {MOST} items where they are explained")
     notes: list[str] = []
     user = question.user
     row = 0 if user is None else int(rows_of(artifact.users, [user], "a user")[0])
@@ -139,6 +149,8 @@ def _read(artifact: Artifact, question: Question) -> _Asked:
     if question.exclude is not None:
         banned = banned | set(rows_of(artifact.items, plain(question.exclude), "excluded items").tolist())
     allowed_I = None if question.allow is None else allowed_items(artifact, question.allow, None)
+    if question.about is not None and not (rows := rows_of(artifact.items, question.about, "items")).all():
+        raise DataError(f"the catalogue does not know the item {question.about[int(rows.argmin())]!r}; check its id")
     return _Asked(question, row, past, seen, words, banned - {0}, allowed_I, notes)
 
 
@@ -167,6 +179,17 @@ def _words(artifact: Artifact, query: str, notes: list[str]) -> list[int]:
 
 
 def _found(artifact: Artifact, group: list[_Asked], first: FirstStage | None, words: WordIndex | None) -> list[Answer]:
+    answers: list[Answer] = []
+    for asked, (people, rows_K, scores_K) in zip(group, _ranked(artifact, group, first, words), strict=True):
+        told = _shown(artifact, people, asked, rows_K, scores_K)
+        answers.append(_explained(artifact, asked, told, first, words) if asked.question.explain else told)
+    return answers
+
+
+def _ranked(
+    artifact: Artifact, group: list[_Asked], first: FirstStage | None, words: WordIndex | None
+) -> list[tuple[People, Tensor, Tensor]]:
+    """Each question by itself, its best item rows, [K], and their scores."""
     task, question = group[0].question.task, group[0].question
     user_B = torch.tensor([asked.user_row for asked in group])
     people = people_of(artifact, [asked.past for asked in group], user_B, [asked.seen for asked in group])
@@ -176,24 +199,43 @@ def _found(artifact: Artifact, group: list[_Asked], first: FirstStage | None, wo
         parts = [people]
     queries = Ragged.of([asked.words for asked in group]) if task == "search" else None
     banned = Ragged.of([sorted(asked.banned) for asked in group])
-    answers: list[Answer] = []
+    ranked: list[tuple[People, Tensor, Tensor]] = []
     for part in parts:
-        some = group[len(answers) : len(answers) + len(part.user_B)]
-        left_out = banned.select(torch.arange(len(answers), len(answers) + len(part.user_B)))
-        k = max(asked.question.k for asked in some)
+        some = group[len(ranked) : len(ranked) + len(part.user_B)]
+        left_out = banned.select(torch.arange(len(ranked), len(ranked) + len(part.user_B)))
+        k = len(artifact.items) if question.about is not None else max(asked.question.k for asked in some)
         wide = max(k, MIXED) if question.mix else k
         if first is None or some[0].allowed_I is not None:
             rows_BK, scores_BK = best_items(artifact, task, part, queries, wide, allowed_I=some[0].allowed_I, banned=left_out)
         else:
             pasts = [[item for entry in asked.past for item in entry.items] for asked in some]
-            candidates_BC = _without(first.candidates(task, pasts, queries), left_out)
-            rows_BK, scores_BK = best_of(artifact, task, part, queries, candidates_BC)
+            batch = question_batch(artifact, task, part, queries)
+            candidates_BC = _without(first.candidates(task, pasts, queries, batch), left_out)
+            rows_BK, scores_BK = best_of(artifact, task, part, queries, candidates_BC, batch)
         if question.mix and queries is not None and words is not None:
             rows_BK, scores_BK = _mixed(artifact, part, queries, rows_BK, some[0], words)
-        answers += [
-            _shown(artifact, part.take(torch.tensor([b])), asked, rows_BK[b], scores_BK[b]) for b, asked in enumerate(some)
-        ]
-    return answers
+        ranked += [(part.take(torch.tensor([b])), rows_BK[b], scores_BK[b]) for b in range(len(some))]
+    return ranked
+
+
+def _explained(artifact: Artifact, asked: _Asked, told: Answer, first: FirstStage | None, words: WordIndex | None) -> Answer:
+    """The answer with `method`, and for each item `why` (see api.explain) and `without`: its rank without either kind.
+
+    A rank is None where there is no such event to leave out, or where the first stage then does not choose the item.
+    """
+    question = asked.question
+    rows = rows_of(artifact.items, [one["item_id"] for one in told["items"]], "items").tolist()
+    why = reasons(artifact, question.task, asked.user_row, asked.past, asked.words, rows)
+    ranks: dict[Channel, dict[int, int]] = {"feed": {}, "search": {}}
+    for channel, found in ranks.items():
+        past = [entry for entry in asked.past if entry.is_search == (channel == "feed")]
+        if rows and len(past) < len(asked.past):
+            switched = replace(asked, past=past, question=replace(question, about=()))  # all are ranked
+            [(_, rows_K, _)] = _ranked(artifact, [switched], first, words)
+            found.update((row, rank) for rank, row in enumerate(rows_K.tolist(), 1))
+    for one, row, events in zip(told["items"], rows, why, strict=True):
+        one |= {"why": events, "without": {channel: found.get(row) for channel, found in ranks.items()}}
+    return told | {"method": method_of(artifact)}
 
 
 def _without(candidates_BC: Tensor, banned: Ragged) -> Tensor:
@@ -222,13 +264,18 @@ def _mixed(
 
 
 def _shown(artifact: Artifact, people: People, asked: _Asked, rows_K: Tensor, scores_K: Tensor) -> Answer:
-    rows_K = rows_K[: asked.question.k]
-    rows_K = rows_K[rows_K > 0]
+    is_told_K = rows_K > 0
+    if asked.question.about is None:
+        is_told_K[asked.question.k :] = False
+    else:
+        is_told_K &= torch.isin(rows_K, torch.from_numpy(rows_of(artifact.items, asked.question.about, "items")))
+    at_K = is_told_K.nonzero().squeeze(1)
+    rows_K = rows_K[at_K]
     rows: list[int] = rows_K.tolist()
     columns: dict[str, list[Any]] = {
-        "rank": list(range(1, len(rows) + 1)),
+        "rank": (1 + at_K).tolist(),
         "item_id": artifact.items.ids(rows).to_list(),
-        "score": scores_K[: len(rows)].tolist(),
+        "score": scores_K[at_K].tolist(),
         "text": artifact.item_text(rows),
     }
     notes = list(asked.notes)

@@ -8,6 +8,7 @@ from typing import Any
 
 from corsar.api.answers import Question, answer_one
 from corsar.artifact import Artifact, open_artifact
+from corsar.batch import Task
 
 File = Path | str
 
@@ -56,6 +57,36 @@ def search(
         'red shoe'
     """
     return answer_one(_opened(run), Question("search", user, query, history, k=k))
+
+
+def explain(
+    run: File | Artifact,
+    item: str | int,
+    query: str | None = None,
+    *,
+    user: str | int | None = None,
+    history: Iterable[Any] | None = None,
+) -> dict[str, Any]:
+    """Why an item has its rank for a user, or for a query of a user; arguments are those of `recommend` and `search`.
+
+    Returns:
+        rank (among all items), item_id, score, text; `why`: past events with kind, item_id, query, text, weight and drop, as
+        `api.explain.reasons` tells; `without`: the rank without feed events, and without searches; method; notes.
+
+    Raises:
+        DataError: The catalogue does not know the item.
+
+    Example:
+        >>> import corsar
+        >>> from corsar.api.ask import explain
+        >>> events, _ = corsar.example_logs()
+        >>> told = explain(corsar.CoVisit().fit(events).artifact, 1, history=[2, 7])
+        >>> sum(abs(one["weight"]) for one in told["why"])
+        1.0
+    """
+    task: Task = "recommend" if query is None else "search"
+    told = answer_one(_opened(run), Question(task, user, query, history, explain=True, about=[item]))
+    return {**told["items"][0], "method": told["method"], "notes": told["notes"]}
 
 
 def _opened(run: File | Artifact) -> Artifact:

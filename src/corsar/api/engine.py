@@ -14,6 +14,8 @@ from torch import Tensor
 from corsar.artifact import Artifact
 from corsar.batch import Ragged, SearchRecommendBatch, Task
 from corsar.errors import ArtifactError, ConfigError
+from corsar.index.vectors import Nearest
+from corsar.models.towers import two_tower_of
 from corsar.places import PlaceBatch, Places
 from corsar.windows import History, make_batch, make_place_batch
 
@@ -101,16 +103,23 @@ def require_task(artifact: Artifact, task: Task) -> None:
 
 
 def best_of(
-    artifact: Artifact, task: Task, people: People, queries: Ragged | None, candidates_BC: Tensor
+    artifact: Artifact,
+    task: Task,
+    people: People,
+    queries: Ragged | None,
+    candidates_BC: Tensor,
+    batch: SearchRecommendBatch | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The given candidates in the order of their scores: rows and scores, [B, C] each; equal scores in catalogue order.
 
     Args:
         candidates_BC: item rows, each once a question, 0 pads; pads come last, with scores of -inf.
+        batch: the questions as `question_batch` makes them, where it is at hand.
     """
     with torch.inference_mode():
         candidates_BC = candidates_BC.sort(dim=1).values
-        scorer = artifact.model.scorer(_batch(artifact, task, people, queries), torch.unique(candidates_BC))
+        batch = question_batch(artifact, task, people, queries) if batch is None else batch
+        scorer = artifact.model.scorer(batch, torch.unique(candidates_BC))
         scores_BC = _finite(artifact, scorer(candidates_BC)).masked_fill(candidates_BC == 0, -torch.inf)
         best = scores_BC.sort(dim=1, descending=True, stable=True)
         return candidates_BC.gather(1, best.indices), best.values
@@ -120,7 +129,7 @@ def _best(
     artifact: Artifact, task: Task, people: People, queries: Ragged | None, k: int, candidates: Tensor, banned: Ragged | None
 ) -> tuple[Tensor, Tensor]:
     num = len(people.user_B)
-    whole = _batch(artifact, task, people, queries)
+    whole = question_batch(artifact, task, people, queries)
     banned_BI = None
     if banned is not None and len(banned.values):
         banned_BI = torch.zeros(num, artifact.catalogue.num_items + 1, dtype=torch.bool)
@@ -148,7 +157,7 @@ def _finite(artifact: Artifact, scores_BC: Tensor) -> Tensor:
     )
 
 
-def _batch(artifact: Artifact, task: Task, people: People, queries: Ragged | None) -> SearchRecommendBatch:
+def question_batch(artifact: Artifact, task: Task, people: People, queries: Ragged | None) -> SearchRecommendBatch:
     """The questions with their windows and without candidates."""
     past, owner_B = people.history, people.owner_B
     if task == "next_place":
@@ -208,10 +217,20 @@ def similar_rows(artifact: Artifact, rows_B: Tensor, k: int, vectors_ID: Tensor 
     return torch.cat(found), torch.cat([part.to(scores[-1].dtype) for part in scores])
 
 
+def nearest_items(artifact: Artifact) -> Nearest | None:
+    """What finds items by the two towers of the model; None where it was trained without them."""
+    towers = two_tower_of(artifact.model)
+    return None if towers is None else Nearest(artifact.model, towers, _of_nobody(artifact))
+
+
+def _of_nobody(artifact: Artifact) -> SearchRecommendBatch:
+    nobody = torch.zeros(1, dtype=torch.int64)
+    return question_batch(artifact, artifact.config.train.tasks[0], stored_people(artifact, nobody), None)
+
+
 def item_vectors(artifact: Artifact) -> Tensor:
     """Vectors of length one of all item rows of a trained model, [I, D]."""
-    nobody = torch.zeros(1, dtype=torch.int64)
-    batch = _batch(artifact, artifact.config.train.tasks[0], stored_people(artifact, nobody), None)
+    batch = _of_nobody(artifact)
     rows_I = torch.arange(artifact.catalogue.num_items + 1)
     with torch.inference_mode():
         return torch.cat([F.normalize(artifact.model.item_vectors(batch, some), dim=1) for some in torch.split(rows_I, ITEMS)])

@@ -18,6 +18,7 @@ from corsar.cli import prepare as prepare
 from corsar.cli import report as report
 from corsar.cli import runs as runs
 from corsar.cli import serve as serve
+from corsar.cli import up as up
 from corsar.cli.app import app
 from corsar.cli.show import fail
 from corsar.errors import ConfigError, CorsarError, disk_fault

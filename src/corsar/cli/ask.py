@@ -1,11 +1,11 @@
-"""corsar recommend, search, next-place and doctor: what asks a run."""
+"""corsar recommend, search, explain, next-place and doctor: what asks a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from corsar.cli.app import Json, K, Past, Run, User, app, ids_of
-from corsar.cli.show import tell, tell_found
+from corsar.cli.show import tell, tell_found, tell_why
 from corsar.errors import ConfigError
 
 
@@ -38,6 +38,21 @@ def search(run: Run, query: str, /, *, user: User = None, history: Past = None, 
     if not query.strip():
         raise ConfigError(f'the query is empty; write what is searched for, as in: corsar search {run} "red shoes"')
     tell_found(api.search(run, query, user=user, history=ids_of(history), k=k), json)
+
+
+@app.command
+def explain(
+    run: Run, /, *, item: str, user: User = None, query: str | None = None, history: Past = None, json: Json = False
+) -> None:
+    """Say why an item has its rank: the past events that it rests on, and its rank without the feed and without searches.
+
+    Args:
+        item: The item that is asked about.
+        query: What was searched for; a recommendation is explained where it is not said.
+    """
+    from corsar.api.ask import explain
+
+    tell_why(explain(run, item, query, user=user, history=ids_of(history)), json)
 
 
 @app.command

@@ -12,13 +12,17 @@ from corsar.errors import ConfigError
 
 
 @app.command
-def demo(*, out: Path = Path("demo"), users: int = 600, seed: int = 0, json: Json = False) -> None:
+def demo(
+    *, out: Path = Path("demo"), users: int = 600, seed: int = 0, serve: bool = False, port: int = 8000, json: Json = False
+) -> None:
     """Simulate two logs, train four models on them and compare: about three minutes.
 
     Args:
         out: Directory to write to; what it holds of an earlier demo is replaced.
         users: Users to simulate.
         seed: Seed of the simulation and of the training.
+        serve: At the end, serve the model that reads both logs, with its page.
+        port: Where to serve it; 0 takes any that is free.
     """
     from corsar.demo import run_demo
 
@@ -26,6 +30,16 @@ def demo(*, out: Path = Path("demo"), users: int = 600, seed: int = 0, json: Jso
         told = run_demo(out, users=users, seed=seed, progress=progress)
     shown = [one for part in told["parts"] for one in (part["title"], part["table"])]
     tell(json, told, *shown, *told["sentences"])
+    if serve:
+        from corsar.serve.run import Settings as Served
+        from corsar.serve.run import run_service
+
+        home = out / "transfer"
+        run_service(Served([home / "runs" / "unisar"], port=port, state=home / "events.sqlite"), _say)
+
+
+def _say(sentence: str) -> None:
+    print(f"corsar: {sentence}; Ctrl-C ends it", file=sys.stderr, flush=True)
 
 
 @app.command

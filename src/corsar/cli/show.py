@@ -48,6 +48,22 @@ def tell_found(told: dict[str, Any], json: bool) -> None:
     tell(json, told["items"], told["items"])
 
 
+def tell_why(told: dict[str, Any], json: bool) -> None:
+    for note in told["notes"]:
+        print(note, file=sys.stderr)
+    ranks = [f"rank {rank} without {kind}" for kind, rank in told["without"].items() if rank is not None]
+    shown: list[str | list[dict[str, Any]]] = [
+        f"item {told['item_id']} ({told['text']}) has rank {told['rank']}" + "".join(f", {one}" for one in ranks)
+    ]
+    if told["why"]:
+        what = {"attention": "what the model looks at, no proof of cause", "left out": "the shares of the drops"}
+        shown.append([{name: one[name] for name in ("kind", "text", "weight", "drop")} for one in told["why"]])
+        shown.append(f"weight: {what[told['method']]}; drop: what the score loses without this event alone")
+    else:
+        shown.append("no event of the past has a part in it")
+    tell(json, told, *shown)
+
+
 def tell_dry(told: dict[str, Any], json: bool) -> None:
     shown: list[str | list[dict[str, Any]]] = [*told["notes"]]
     if "steps" in told:

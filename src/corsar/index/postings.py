@@ -34,3 +34,14 @@ def best_columns(keys: Tensor, values: Tensor, width: int, rows_R: Tensor, weigh
         columns, sums = columns[near_enough], sums[near_enough]
     best = sums.sort(descending=True, stable=True)
     return columns[best.indices[best.values > 0][:num]]
+
+
+def largest_of_rows(keys: Tensor, values: Tensor, width: int, most: int) -> tuple[Tensor, Tensor]:
+    """The matrix with no more than `most` entries in a row: the largest, of equal ones those of smaller columns."""
+    _, counts = torch.unique_consecutive(keys // width, return_counts=True)
+    ends = counts.cumsum(0)
+    kept = torch.ones(len(keys), dtype=torch.bool)
+    for long in (counts > most).nonzero()[:, 0].tolist():
+        start, end = int(ends[long] - counts[long]), int(ends[long])
+        kept[start + values[start:end].sort(descending=True, stable=True).indices[most:]] = False
+    return keys[kept], values[kept]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import math
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -19,9 +18,10 @@ from corsar.api.answers import Question
 from corsar.errors import ArtifactError, CorsarError, OutputError
 from corsar.serve import messages
 from corsar.serve.batcher import Overloaded
-from corsar.serve.guard import Guard
+from corsar.serve.guard import Guard, no_room
 from corsar.serve.messages import EventsBody, Fault, PlaceBody, RecommendBody, SearchBody
 from corsar.serve.metrics import Metrics
+from corsar.serve.pages import add_page, add_people
 from corsar.serve.service import Service
 from corsar.serve.store import LiveEvent
 
@@ -35,6 +35,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
         503: "There is no room now; Retry-After says when to come back.",
     }.items()
 }
+ASKED = ("/v1/recommend", "/v1/search", "/v1/next-place")  # what the model answers
 NO_ITEM: dict[int | str, dict[str, Any]] = {404: {"model": Fault, "description": "The catalogue does not know the item."}}
 ItemId = Annotated[str, Path(min_length=1, max_length=messages.TEXT)]
 Most = Annotated[int, Query(ge=1, le=messages.K)]
@@ -63,12 +64,15 @@ def create_app(service: Service, *, key: str | None = None, hosts: Collection[st
         responses=FAULTS,
     )
     metrics = Metrics(service)
-    app.add_middleware(Guard, key=key, hosts=hosts, saw=metrics.saw)
+    full_s = dict.fromkeys(ASKED, service.questions.full_s)
+    app.add_middleware(Guard, key=key, hosts=hosts, saw=metrics.saw, full_s=full_s)
     app.state.service = service
     _refuse_in_a_sentence(app)
     _questions(app, service)
     _catalogue(app, service)
     _operations(app, service, metrics)
+    add_people(app, service)
+    add_page(app)
     return app
 
 
@@ -99,10 +103,11 @@ def _questions(app: FastAPI, service: Service) -> None:
 
 def _question(task: Any, body: RecommendBody | PlaceBody, **more: Any) -> Question:
     history = None if body.history is None else [event.model_dump() for event in body.history]
-    without = tuple(body.without) if isinstance(body, RecommendBody) else ()
+    if isinstance(body, RecommendBody):
+        more |= {"without": tuple(body.without), "explain": body.explain}
     return Question(
         task, body.user_id, history=history, k=body.k, exclude_seen=body.exclude_seen,
-        allow=body.allow, exclude=body.exclude or None, without=without, **more,
+        allow=body.allow, exclude=body.exclude or None, **more,
     )  # fmt: skip
 
 
@@ -192,8 +197,7 @@ def _refuse_in_a_sentence(app: FastAPI) -> None:
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Exception) -> Response:
         assert isinstance(error, Overloaded)
-        wait_s = max(1, math.ceil(error.retry_s))
-        return JSONResponse({"error": f"there is no room now; come back in {wait_s} s"}, 503, {"Retry-After": str(wait_s)})
+        return no_room(error.retry_s)
 
 
 def _sentence(error: RequestValidationError) -> str:

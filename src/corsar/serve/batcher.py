@@ -52,6 +52,12 @@ class Batcher(Generic[Q, A]):
         """Questions that wait or are being answered."""
         return len(self._waiting) + self._busy
 
+    def full_s(self) -> float | None:
+        """Seconds until there may be room for one more question; None where there is room now."""
+        wait_s = len(self) * self.seconds_each
+        is_full = len(self._waiting) >= self.limits.waiting or (self._waiting and wait_s > self.limits.patience_s)
+        return max(wait_s - self.limits.patience_s, self.seconds_each) if self._closed or is_full else None
+
     async def ask(self, question: Q) -> A:
         """The answer.
 
@@ -61,10 +67,9 @@ class Batcher(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
         with self._wake:
-            wait_s = len(self) * self.seconds_each
-            is_full = len(self._waiting) >= self.limits.waiting or (self._waiting and wait_s > self.limits.patience_s)
-            if self._closed or is_full:
-                raise Overloaded(max(wait_s - self.limits.patience_s, self.seconds_each))
+            full_s = self.full_s()
+            if full_s is not None:
+                raise Overloaded(full_s)
             self._waiting.append((question, future, loop))
             self._wake.notify()
         try:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from corsar.api.answers import Answer, FirstStage, Question, answer
-from corsar.api.engine import can_answer, item_vectors, similar_rows
+from corsar.api.engine import can_answer, item_vectors, nearest_items, similar_rows
 from corsar.artifact import Artifact, open_artifact
 from corsar.batch import TASKS, Task
 from corsar.errors import ConfigError, CorsarError
@@ -24,6 +24,7 @@ from corsar.index.first import Candidates
 from corsar.index.queries import Found, QueryIndex
 from corsar.index.words import WordIndex
 from corsar.serve.store import EventStore, LiveEvent
+from corsar.serve.unisar import served
 
 EXACT = 20_000  # items that are all scored for every question
 CANDIDATES = 1000
@@ -38,7 +39,7 @@ class Engine:
         Args:
             candidates: Items that the model scores of a catalogue that has more than `EXACT`.
         """
-        self._artifacts = [in_memory(artifact) for artifact in artifacts]
+        self._artifacts = [served(in_memory(artifact)) for artifact in artifacts]
         self.by_task: dict[Task, Artifact] = {}
         for artifact in self._artifacts:
             for task in TASKS:
@@ -52,10 +53,12 @@ class Engine:
         self._words = WordIndex(self.by_task["search"].catalogue) if "search" in self.by_task else None
         self._vectors = item_vectors(self._main) if self._main.model.trained else None
         self._first: dict[Task, FirstStage] = {}
+        nearest = {id(one): nearest_items(one) for one in self._artifacts if len(one.items) > EXACT}
         for task, artifact in self.by_task.items():
             if len(artifact.items) > EXACT and task != "next_place":  # where people were is most of where they go
                 of_task = self._words if task == "search" else None
-                self._first[task] = Candidates(artifact.history, len(artifact.items), of_task, candidates)
+                of_towers = nearest[id(artifact)]
+                self._first[task] = Candidates(artifact.history, len(artifact.items), of_task, candidates, of_towers)
         self.fingerprint = hashlib.sha256(json.dumps(self.about(), sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod

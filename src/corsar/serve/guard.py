@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -18,7 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 BODY_BYTES = 1 << 20
 BODY_S = 10.0
-OPEN = ("/healthz", "/readyz", "/openapi.json")  # what a probe may read without the key
+OPEN = ("/healthz", "/readyz", "/openapi.json", "/")  # what a probe, or a page that asks for the key, may read without it
+OPEN_BELOW = "/static/"
 
 
 class Refused(Exception):
@@ -27,6 +30,12 @@ class Refused(Exception):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+def no_room(retry_s: float) -> JSONResponse:
+    """The answer to what there is no room for."""
+    wait_s = max(1, math.ceil(retry_s))
+    return JSONResponse({"error": f"there is no room now; come back in {wait_s} s"}, 503, {"Retry-After": str(wait_s)})
 
 
 class Guard:
@@ -39,10 +48,16 @@ class Guard:
         key: str | None,
         hosts: Collection[str] | None,
         saw: Callable[[str, int, float], None],
+        full_s: Mapping[str, Callable[[], float | None]] = MappingProxyType({}),
         body_bytes: int = BODY_BYTES,
         body_s: float = BODY_S,
     ) -> None:
-        self._app, self._saw = app, saw
+        """Stand before an app.
+
+        Args:
+            full_s: of paths that there may be no room for: the seconds until there is some, None where there is room now.
+        """
+        self._app, self._saw, self._full_s = app, saw, full_s
         self._key = None if key is None else f"bearer {key}".encode()
         self._hosts, self._bytes, self._s = hosts, body_bytes, body_s
 
@@ -51,7 +66,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status, path = time.perf_counter(), 500, scope["path"]
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -61,22 +76,26 @@ class Guard:
 
         try:
             headers = Headers(scope=scope)
-            self._admit(scope["path"], headers)
+            self._admit(path, headers)
             body = await self._body(headers, receive)
-            await self._app(scope, _replay(body, receive), counted)
+            retry_s = self._full_s[path]() if path in self._full_s else None
+            if retry_s is None:
+                await self._app(scope, _replay(body, receive), counted)
+            else:  # before the body is parsed, so that those who are refused take little from those who are served
+                await no_room(retry_s)(scope, receive, counted)
         except Refused as refusal:
             headers_out = {"Connection": "close"} | ({"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {})
             answer = JSONResponse({"error": str(refusal)}, refusal.status, headers_out)
             await answer(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", None)
-            self._saw(route or "other", status, time.perf_counter() - start)
+            self._saw(route or (path if path in self._full_s else "other"), status, time.perf_counter() - start)
 
     def _admit(self, path: str, headers: Headers) -> None:
         host = re.sub(r":[0-9]*$", "", headers.get("host", "")).strip("[]").lower()
         if self._hosts is not None and host not in self._hosts:
             raise Refused(421, f"this service does not answer to the host {host[:64]!r}; name it with --allow-host")
-        if self._key is None or path in OPEN:
+        if self._key is None or path in OPEN or path.startswith(OPEN_BELOW):
             return
         scheme, _, told = headers.get("authorization", "").partition(" ")
         if not hmac.compare_digest(f"{scheme.lower()} {told.strip()}".encode(), self._key):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
+
+from corsar.api.explain import MOST
 
 K, IDS, HISTORY, EVENTS, CLICKS = 1000, 10_000, 2_000, 1_000, 100  # the largest k, and the longest lists
 TEXT, QUERY = 256, 1_000  # characters of an id or key, and of a query
@@ -105,13 +107,26 @@ class Asked(Body):
 class RecommendBody(Asked):
     """Items for a user."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "u1", "k": 3, "without": ["search"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_id": "u1", "k": 3, "without": ["search"]}, {"user_id": "u1", "k": 3, "explain": True}]
+        }
+    )
     history: list[Event] | None = Field(
         None, max_length=HISTORY, description="What the user did, the oldest first, in place of what is known."
     )
     without: list[Literal["feed", "search"]] = Field(
         [], max_length=2, description="Kinds of events that are left out of the past: what would be answered had they not been."
     )
+    explain: Annotated[bool, Field(strict=True)] = Field(
+        False, description=f"Tell why each item is there; k may then be at most {MOST}."
+    )
+
+    @model_validator(mode="after")
+    def _explains_few(self) -> Self:
+        if self.explain and self.k > MOST:
+            raise PydanticCustomError("k", f"must have a k of at most {MOST}, for its items are explained")
+        return self
 
 
 class SearchBody(RecommendBody):
@@ -173,6 +188,24 @@ class EventsBody(Body):
     events: list[EventBody] = Field(min_length=1, max_length=EVENTS)
 
 
+class Why(BaseModel):
+    """A past event that an item rests on."""
+
+    kind: Literal["feed", "search"]
+    item_id: int | str | None = None  # of a search the first item that was clicked
+    query: str | None = None
+    text: str
+    weight: float = Field(description="All events of the past: 1, without signs. Attention is no proof of cause; see `drop`.")
+    drop: float = Field(description="What the item's score loses without this event alone.")
+
+
+class Without(BaseModel):
+    """The item's rank had one kind of events not been; null where there is none, or where the item is not even looked at."""
+
+    feed: int | None
+    search: int | None
+
+
 class Item(BaseModel):
     """One line of an answer."""
 
@@ -182,6 +215,8 @@ class Item(BaseModel):
     text: str
     km: float | None = None  # from the newest check-in
     visits: int | None = None
+    why: list[Why] | None = Field(None, description="Where `explain` is asked: at most five events, the largest weight first.")
+    without: Without | None = None
 
 
 class Found(BaseModel):
@@ -189,6 +224,7 @@ class Found(BaseModel):
 
     items: list[Item]
     notes: list[str]
+    method: Literal["attention", "left out"] | None = Field(None, description="How the weights of `why` come about.")
 
 
 class Stored(BaseModel):

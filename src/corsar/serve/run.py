@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from corsar.serve.service import Service
 
 DEFAULT = Limits()
+SWITCH_S = 0.0005  # the thread that answers lets go of Python at each operation of torch, and waits for it at most so long
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -90,6 +93,8 @@ def run_service(settings: Settings, ready: Callable[[str], None]) -> None:
         raise ConfigError("name at least one run, as in: corsar serve runs/unisar")
     key = read_key(settings)
     torch.set_num_threads(settings.threads)
+    sys.setswitchinterval(SWITCH_S)
+    gc.freeze()  # what is imported by now stays: no collection needs to look at it again
     with _listen(settings.host, settings.port) as listening:
         service = Service.open(settings.runs, settings.state, settings.limits, settings.candidates)
         hosts = (*LOCAL, settings.host, *settings.allow_hosts) if is_local(settings.host) else settings.allow_hosts or None

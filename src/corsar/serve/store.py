@@ -70,6 +70,10 @@ class EventStore(Protocol):
         """Ids of the items of the user's newest events."""
         ...
 
+    def users(self, prefix: str, k: int) -> list[str]:
+        """The first `k` ids of users with events that begin so."""
+        ...
+
     def count(self) -> int:
         """How many events there are."""
         ...
@@ -163,6 +167,18 @@ class SQLiteStore:
             (user_id, HAD),
         )
         return [row[0] for row in found]
+
+    def users(self, prefix: str, k: int) -> list[str]:
+        """The first `k` ids of users that begin so, in the order of their bytes: each is one step into the index."""
+        found: list[str] = []
+        sign, last = ">=", prefix
+        while len(found) < k:
+            [user] = self._connection.execute(f"SELECT min(user_id) FROM events WHERE user_id {sign} ?", (last,)).fetchone()
+            if user is None or not user.startswith(prefix):
+                break
+            found.append(user)
+            sign, last = ">", user
+        return found
 
     def count(self) -> int:
         """How many events there are; exact, for events are never deleted."""

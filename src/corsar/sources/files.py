@@ -80,7 +80,7 @@ def as_polars(frame: Frame, name: str) -> pl.LazyFrame:
 
 
 def scan_file(path: str | Path) -> Scan:
-    """The file, opened by its ending: .parquet, or else text with a header line and any usual separator (.gz too).
+    """The file, opened by its ending: .parquet, .jsonl, or else text with a header line and any usual separator (.gz too).
 
     Raises:
         DataError: the file is missing, empty, or not what its ending says.
@@ -91,9 +91,11 @@ def scan_file(path: str | Path) -> Scan:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; check the path.")
     try:
-        is_text = path.suffix not in (".parquet", ".pq")
+        is_text = path.suffix not in (".parquet", ".pq", ".jsonl", ".ndjson")
         if is_text:
             frame = pl.scan_csv(path, separator=_separator(path), infer_schema=False)
+        elif path.suffix in (".jsonl", ".ndjson"):
+            frame = pl.scan_ndjson(path, infer_schema_length=None)
         else:
             frame = pl.scan_parquet(path)
         return Scan(path.name, frame, frame.collect_schema().names(), is_text)

@@ -27,6 +27,7 @@ from corsar.data.store import Dataset, open_dataset
 from corsar.errors import ConfigError, CorsarError, DataError
 from corsar.evaluate.protocol import told_candidates, validation_score
 from corsar.models.base import Model
+from corsar.models.towers import ASKED, TOWERS, two_tower_of
 from corsar.progress import Progress
 from corsar.train.board import Board, summary_writer
 from corsar.train.checkpoint import has_checkpoint, load_checkpoint, read_state, save_checkpoint
@@ -115,6 +116,8 @@ def fresh_model(config: Config, dataset: Dataset) -> tuple[Model, Config]:
     model = build_model(config, dataset.sizes(config.data.feed_len, config.data.search_len))
     if model.trained:
         model.count(dataset.train_events(), dataset.catalogue)
+        if towers := two_tower_of(model):
+            towers.count(dataset.train_events())
         _check(config, model, dataset)
     return model, resolved(config, model)
 
@@ -131,6 +134,8 @@ class Run:
     ) -> None:  # fmt: skip
         self.config, self.run_dir, self.dataset, self.model = config, run_dir, dataset, model
         self.device, self.threads, self.progress, self.processes = device, threads, progress, processes
+        self.towers = two_tower_of(model)
+        self.own_parameters = [one for name, one in model.named_parameters() if not name.startswith(TOWERS)]
         self.optimizer = build_optimizer(model, config.train)
         self.loader = TrainLoader(dataset, config.data, config.train, config.run.seed, device)
         self.state = State(Plateau(config.train.learning_rate))
@@ -193,11 +198,15 @@ class Run:
         batches = self.loader.step(state.epoch, state.step)
         self.optimizer.zero_grad(set_to_none=True)
         terms: dict[str, float] = {"loss": 0.0}
-        for task, batch in batches.items():
-            self._backward(task, self.processes.share(batch), terms)
+        shares = {task: self.processes.share(batch) for task, batch in batches.items()}
+        for task, share in shares.items():
+            self._backward(task, share, terms)
+        for task, share in shares.items():
+            if self.towers and task in ASKED:
+                terms[f"{task}/two_tower"] = self.towers.learn(self.model, share)
         self.processes.mean_gradients(self.model)
         if self.config.train.clip_norm is not None:
-            clip_gradients(self.model.parameters(), self.config.train.clip_norm)
+            clip_gradients(self.own_parameters, self.config.train.clip_norm)
         set_learning_rate(self.optimizer, self.learning_rate())
         self.optimizer.step()
         for name, value in terms.items():

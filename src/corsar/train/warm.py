@@ -15,6 +15,7 @@ from corsar.config import Config
 from corsar.data.store import Dataset
 from corsar.errors import ConfigError
 from corsar.models.base import Model
+from corsar.models.towers import TOWERS
 from corsar.vocab import Rows, Vocab
 
 COUNTS = ("num_users", "num_items", "num_words")
@@ -35,6 +36,8 @@ def warm_start(model: Model, config: Config, dataset: Dataset) -> None:
     old = source.model.state_dict()
     with torch.no_grad():
         for name, new in model.named_parameters():  # buffers are counts of the new logs
+            if name.startswith(TOWERS) and name not in old:
+                continue  # the earlier run had none
             if name in owner:
                 _take_rows(new, old[name], known[owner[name]])
             else:
