@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SHARED ?= ../shared
 
-.PHONY: setup demo test check golden bench bench-catalogue bench-autocorrelation bench-prepare bench-places screenshots wheels results results-forecast results-curves results-mixers results-places results-first-stage
+.PHONY: setup demo test check golden bench bench-catalogue bench-autocorrelation bench-prepare bench-places bench-serve screenshots wheels results results-forecast results-curves results-mixers results-places results-first-stage
 
 setup: $(STAMP)
 
@@ -55,6 +55,10 @@ bench-places: setup
 # The pictures of the page in docs/img, in Debian's chromium: some minutes.
 screenshots: setup
 	$(BIN)/python benchmarks/pictures_page.py
+
+# The service under load, 673,415 items: ten minutes, and nothing else should run beside it. The artifact is kept in datasets/.
+bench-serve: setup
+	$(BIN)/python benchmarks/serve.py --world datasets/serve --out benchmarks/results/serve.md
 
 # Builds the wheel and tries it in an empty environment of each Python that PATH or pyenv has: several gigabytes of torch.
 wheels: setup

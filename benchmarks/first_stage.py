@@ -234,11 +234,12 @@ much of the ranking that the model makes of the whole catalogue is among them: t
 items (`{RUN}`: UniSAR with words, one seed). One question a user, users in the order of a hash (seed {SEED}); 95 % intervals
 by a bootstrap over users. A search asks for the words of the user's newest search, and its past ends before it. Co-visits and
 popularity are counted on the histories that a service holds, up to the newest event. Searches of Toys are derived from item
-categories.
+categories. A thousand are {NUM / len(artifact.items):.0%} of this catalogue; of a larger one they are a smaller share, and
+what is kept may be less: no such logs were at hand.
 """
     for task, found in tables.items():
-        text += f"\n## {task}, {len(found['exact'])} users\n\n| source, {NUM:,} candidates | of the best 10 | of the best 100 | candidates |\n"
-        text += "|---|---|---|---|\n"
+        text += f"\n## {task}, {len(found['exact'])} users\n\n"
+        text += f"| source, {NUM:,} candidates | of the best 10 | of the best 100 | candidates |\n|---|---|---|---|\n"
         for name, label in NAMES.items():
             if name in found:
                 size = np.mean([sum(row > 0 for row in rows) for rows in found[name]])

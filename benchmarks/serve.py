@@ -111,8 +111,8 @@ def measure(artifact: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _memory(service: Service, load: Load, requests: int) -> dict[str, Any]:
-    """Resident memory before, between and after so many requests, four at a time as fast as they are answered."""
-    case = {"tasks": RECOMMEND + SEARCH, "requests": requests // 4, "at_once": 4}
+    """Resident memory before, between and after so many requests, two at a time, so that none is refused."""
+    case = {"tasks": RECOMMEND + SEARCH, "requests": requests // 4, "at_once": 2}
     mib, parts = [service.mib()], []
     for _ in range(4):
         parts.append(load.run(case))
@@ -159,7 +159,7 @@ def page(told: dict[str, Any], command: str) -> str:
         memory = told["memory"]
         shown = ", ".join(f"{one:,.0f}" for one in memory["mib"])
         text += [
-            "", f"{memory['sent']:,} requests, four at a time as fast as they are answered: {memory['answered']:,} answered,",
+            "", f"{memory['sent']:,} requests, two at a time as fast as they are answered: {memory['answered']:,} answered,",
             f"{memory['answered_rate']:.0f} a second, {memory['refused']:,} refused, {memory['errors']} errors.",
             f"Resident memory before, and after each quarter: {shown} MiB.",
         ]  # fmt: skip

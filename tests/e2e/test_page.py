@@ -78,6 +78,12 @@ def test_page_goes_from_a_user_to_searches_clicks_channels_and_the_map(browser: 
         assert _ids(page, "search") != found
         assert page.locator("#feed-list .move").count()
 
+        page.locator("#feed-list .why").first.click()
+        reasons = page.locator("#feed-list .reasons").first
+        expect(reasons.locator("li").first).to_contain_text("%")
+        expect(reasons).to_contain_text("Attention is no proof of cause.")
+        expect(reasons).to_contain_text("Its rank would be ")
+
         page.get_by_role("checkbox", name="search").uncheck()
         expect(page.locator("#feed-say")).to_contain_text("Without searches:")
         expect(page.locator("#search-say")).to_contain_text("Without searches:")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import corsar
@@ -175,6 +176,21 @@ def test_up_takes_places(tmp_path: Path) -> None:
     told = make_service([tmp_path / "log.csv"], tmp_path / "up", minutes=0)
     assert list(told["best"]) == ["next_place"]
     assert corsar.next_place(told["runs"][0], user="u1", k=2)["items"][0]["km"] is not None
+
+
+@pytest.mark.real
+def test_up_takes_the_toys_events(tmp_path: Path, shared_data: Path) -> None:
+    toys = shared_data / "toys_search_feed"
+    events = pl.read_parquet(toys / "events.parquet")
+    events.filter(pl.col("user_id").is_in(events["user_id"].unique(maintain_order=True).head(60).implode())).write_parquet(
+        tmp_path / "events.parquet"
+    )
+    told = make_service([tmp_path / "events.parquet"], tmp_path / "up", items=toys / "items.parquet", minutes=0)
+    assert {"  query = 'query' (by its name)", "  split = 'split' (by its name)"} <= set(told["reading"])
+    assert "items.parquet: items are named by 'item_id', their text is words" in told["reading"]
+    assert told["best"]["search"] in ("bm25_search", "blend_any_word_search", "blend_all_words_search")
+    engine = Engine.open([Path(run) for run in told["runs"]])
+    assert set(engine.by_task) == {"recommend", "search"}
 
 
 def test_up_refuses_in_a_sentence_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from fastapi import FastAPI
 
 import corsar
@@ -27,6 +28,11 @@ def make_runs(folder: Path) -> list[Path]:
     check_ins, places = corsar.example_check_ins()
     corsar.api.Visits().fit(corsar.Dataset.from_frames(check_ins, items=places), run_dir=folder / "visits")
     return [folder / "unisar", folder / "visits"]
+
+
+def near(told: Any) -> Any:
+    """The answer, equal to one whose scores differ by rounding: the service adds in another order."""
+    return told | {"items": [one | {"score": pytest.approx(one["score"], abs=1e-6)} for one in told["items"]]}
 
 
 class Answered(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from world import NUM_ITEMS, world
 import corsar
 from corsar.api.answers import Question
 from corsar.batch import Ragged
-from corsar.index.first import Candidates, events_of
-from corsar.index.postings import best_columns
+from corsar.index.first import Candidates, _in_turn, events_of
+from corsar.index.postings import best_columns, largest_of_rows
 from corsar.index.words import WordIndex
 from corsar.models.counted import count_pairs
 from corsar.nn.sparse import sum_rows
@@ -34,6 +35,32 @@ def test_best_columns_are_those_of_the_whole_sum(entries: int) -> None:
     for num in (1, 7, 5000):
         assert best_columns(keys, values, width, rows, weights, num).tolist() == expected[:num]
     assert best_columns(keys, values, width, rows[:0], weights[:0], 3).tolist() == []
+
+
+def test_largest_of_rows_keeps_the_largest_of_each_row() -> None:
+    g, width = torch.Generator().manual_seed(1), 40
+    keys = torch.randint(0, 6 * width, (90,), generator=g).unique()
+    values = torch.randint(1, 5, (len(keys),), generator=g).float()
+    told = dict(zip(keys.tolist(), values.tolist(), strict=True))
+    for most in (1, 3, 1000):
+        expected = []
+        for row in range(6):
+            of_row = [key for key in told if key // width == row]
+            expected += sorted(sorted(of_row, key=lambda key: (-told[key], key))[:most])
+        kept, worth = largest_of_rows(keys, values, width, most)
+        assert kept.tolist() == expected
+        assert worth.tolist() == [told[key] for key in expected]
+
+
+def test_lists_in_turn_are_those_of_a_plain_loop() -> None:
+    g = torch.Generator().manual_seed(2)
+    for lengths in ([5, 0, 9], [3, 12, 12, 1], [0, 0, 20]):
+        lists = [torch.randint(0, 15, (length,), generator=g) for length in lengths]
+        plain: list[int] = []
+        for turn in zip_longest(*(one.tolist() for one in lists), fillvalue=0):
+            plain += [row for row in dict.fromkeys(turn) if row and row not in plain]
+        for num in (1, 6, 30):
+            assert _in_turn(lists, num).tolist() == plain[:num]
 
 
 def test_events_of_histories_stand_in_the_merged_order() -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serve_kit import Answered, Client, client_of, make_runs
+from serve_kit import Answered, Client, client_of, make_runs, near
 
 import corsar
 
@@ -46,10 +46,9 @@ def _refusal(told: Answered, status: int | None = None) -> str:
 def test_app_answers_as_the_command_line_does(client: Client, runs: list[Path]) -> None:
     told = client("POST", "/v1/recommend", {"user_id": "u1", "k": 4})
     assert told.status == 200
-    assert told.json == corsar.recommend(runs[0], user="u1", k=4)
-    assert client("POST", "/v1/search", {"query": "red shoe", "user_id": "u2"}).json == corsar.search(
-        runs[0], "red shoe", user="u2"
-    )
+    assert told.json == near(corsar.recommend(runs[0], user="u1", k=4))
+    told = client("POST", "/v1/search", {"query": "red shoe", "user_id": "u2"})
+    assert told.json == near(corsar.search(runs[0], "red shoe", user="u2"))
     at = {"user_id": "u1", "at": "2012-04-05T12:00", "k": 2}
     assert client("POST", "/v1/next-place", at).json == corsar.next_place(runs[1], user="u1", at=at["at"], k=2)  # type: ignore[arg-type]
 

@@ -71,10 +71,12 @@ def test_batcher_has_room_again_when_it_is_done() -> None:
         first = asyncio.ensure_future(batcher.ask(1))
         found = [batcher.full_s()]
         await first
-        both = [asyncio.ensure_future(batcher.ask(one)) for one in (2, 3)]
-        await asyncio.sleep(EACH_S / 4)  # the thread has taken one of them, the other waits
+        taken = asyncio.ensure_future(batcher.ask(2))
+        await asyncio.sleep(EACH_S / 4)  # the thread has it now
+        waiting = asyncio.ensure_future(batcher.ask(3))
+        await asyncio.sleep(0)
         found.append(batcher.full_s())
-        await asyncio.gather(*both)
+        await asyncio.gather(taken, waiting)
         return [*found, batcher.full_s()]
 
     before, full, after = asyncio.run(ask())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -172,7 +174,10 @@ def test_page_and_its_files_are_served_under_a_strict_policy(client: Client) -> 
     assert b'data-charts="yes"' in told.body
     policy = told.headers["content-security-policy"]
     assert "default-src 'none'" in policy
-    assert "unsafe" not in policy  # the one hash is that of nothing
+    nothing = base64.b64encode(hashlib.sha256(b"").digest()).decode()
+    assert f"style-src 'self' 'unsafe-hashes' 'sha256-{nothing}';" in policy
+    assert "unsafe-inline" not in policy
+    assert "unsafe-eval" not in policy
     for name in re.findall(r'(?:src|href)="(static/[^"]+)"', told.body.decode()):
         file = client("GET", f"/{name}")
         assert file.status == 200, name

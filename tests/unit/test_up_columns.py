@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from corsar.api.up_columns import plain_name, time_of
+from corsar.api.up_columns import time_of
 from corsar.api.up_logs import Logs, read_logs, reading_lines
+from corsar.api.up_names import plain_name
 from corsar.errors import ConfigError, DataError
 
 START_S = 1_700_000_000

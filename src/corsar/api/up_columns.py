@@ -3,60 +3,27 @@
 The rules are these, and each choice says which of them made it:
 
 1. told: what the person says wins.
-2. by its name: the whole name is one of `WORDS` (English, German, French, Spanish); then a part of it is (`kunden_nr`); then it
-   holds one of `STEMS` (`Kundennummer`). A column must also hold what it is taken for (`fits`).
+2. by its name: the whole name is one of `up_names.WORDS` (English, German, French, Spanish); then a part of it is
+   (`kunden_nr`); then it holds one of `up_names.STEMS` (`Kundennummer`). It must also hold what it is taken for (`fits`).
 3. by what it holds: times; a few values of which one means a search; ids, those of the table of items first; free text that
    is not the same for all events of an item is a query, and text that is, is the item's own.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from corsar.api.up_names import CATEGORIES, RULES, SHOWN, WORDS, is_search, plain_name, surest
 from corsar.errors import ConfigError, DataError
-from corsar.sources.columns import CATEGORY_NAMES, NAMES
 from corsar.sources.times import form_of
 
 SAMPLE = 20_000  # rows that are looked at
 FEW = 30  # kinds of events, at most
-ID_ENDS = ("id", "nr", "no", "nummer", "number", "key", "code")
 
-WORDS: dict[str, tuple[str, ...]] = {
-    "time_ms": (*NAMES["time_ms"], "datum", "zeit", "zeitpunkt", "zeitstempel", "erstellt_am", "uhrzeit", "when", "day", "tag",
-                "fecha", "hora", "horodatage", "moment", "position", "step", "order", "seq", "sequence"),
-    "lat_deg": (*NAMES["lat_deg"], "breite", "breitengrad", "latitud", "y"),
-    "lon_deg": (*NAMES["lon_deg"], "long", "laenge", "laengengrad", "longitud", "x"),
-    "split": NAMES["split"],
-    "session_id": (*NAMES["session_id"], "sitzung", "sitzungs_id", "sitzung_id", "such_id", "visit_id", "sesion"),
-    "label": (*NAMES["label"], "geklickt", "klick"),
-    "kind": (*NAMES["kind"], "event", "type", "typ", "art", "action", "aktion", "ereignis", "verb", "kanal", "quelle", "source",
-             "bereich", "evento", "accion", "tipo"),
-    "query": (*NAMES["query"], "suche", "suchbegriff", "suchwort", "suchwoerter", "suchtext", "suchanfrage", "anfrage",
-              "stichwort", "search", "terms", "recherche", "requete", "busqueda", "consulta"),
-    "user_id": (*NAMES["user_id"], "customer", "client", "client_id", "visitor", "member", "account", "account_id", "person",
-                "buyer", "kunde", "kunden", "kunden_id", "nutzer", "benutzer", "besucher", "utilisateur", "usuario", "cliente"),
-    "item_id": (*NAMES["item_id"], "product", "article", "document", "doc", "video", "movie", "film", "song", "track", "page",
-                "url", "isbn", "ean", "parent_asin", "artikel", "produkt", "ware", "titel_id", "venue", "venue_id", "place",
-                "place_id", "poi", "location_id", "ort", "ort_id", "produit", "producto", "articulo"),
-    "text": (*NAMES["text"], "titel", "bezeichnung", "beschreibung", "produktname", "nom", "nombre", "titulo"),
-}  # fmt: skip
-STEMS: dict[str, tuple[str, ...]] = {
-    "time_ms": ("time", "zeit", "datum", "date"),
-    "kind": ("event", "ereignis", "aktion"),
-    "query": ("query", "suchbegr", "suchwort", "suchtext", "anfrage", "search"),
-    "user_id": ("user", "kunde", "nutzer", "customer", "visitor", "usuario"),
-    "item_id": ("item", "artikel", "produkt", "product", "article"),
-    "text": ("title", "titel", "bezeichn", "beschreib", "descr"),
-    "session_id": ("session", "sitzung"),
-}
-SEARCHES = ("search", "such", "query", "find", "recherche", "busq", "busc")  # in the word of a kind: it is a search
-SHOWN = ("impression", "shown", "exposure", "display", "einblend", "angezeigt")  # in it: it was shown and not taken
-CATEGORIES = (*CATEGORY_NAMES, "kategor", "marke", "genre", "warengruppe", "abteilung", "hersteller", "autor")
+
 NEEDED = ("user_id", "item_id")
 
 
@@ -99,10 +66,10 @@ def read_columns(file: str, df: pl.DataFrame, told: Mapping[str, str], known: Ma
         if column:
             reading.take(role, column, "as told")
     free = _Free(df, reading, {role for role, column in told.items() if not column})
-    for rule in (_whole_name, _part_of_name, _stem_of_name):
+    for rule in RULES:
         for role in WORDS:
             found = [column for column in free.columns() if rule(role, column)] if free.wants(role) else []
-            for column in sorted(found, key=lambda column: _surest(role, column)):
+            for column in sorted(found, key=lambda column: surest(role, column)):
                 if free.wants(role) and fits(role, df[column]):
                     reading.take(role, column, "by its name")
     _by_content(df, free, reading, known)
@@ -119,20 +86,6 @@ def read_columns(file: str, df: pl.DataFrame, told: Mapping[str, str], known: Ma
     return reading
 
 
-def plain_name(name: str) -> str:
-    """The name in small letters, its words joined by underscores, without accents."""
-    name = re.sub(r"(?<=[a-zß-ÿ0-9])(?=[A-ZÄÖÜ])", "_", name.strip())
-    for umlaut, letters in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss")):
-        name = name.lower().replace(umlaut, letters)
-    name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "_", name).strip("_")
-
-
-def is_named(role: str, column: str) -> bool:
-    """Whether the column's name says that it is this."""
-    return any(rule(role, column) for rule in (_whole_name, _part_of_name, _stem_of_name))
-
-
 class _Free:
     """Columns that are not taken yet, and what is still looked for."""
 
@@ -145,24 +98,6 @@ class _Free:
 
     def wants(self, role: str) -> bool:
         return role not in self._reading.columns and role not in self._absent
-
-
-def _surest(role: str, column: str) -> int:
-    """Where a column stands among those that have a name for the same thing."""
-    name, words = plain_name(column), WORDS[role]
-    return words.index(name) if name in words else len(words) + (name.rpartition("_")[2] not in ID_ENDS)
-
-
-def _whole_name(role: str, column: str) -> bool:
-    return plain_name(column) in WORDS[role]
-
-
-def _part_of_name(role: str, column: str) -> bool:
-    return any(len(word) > 1 and word in WORDS[role] for word in plain_name(column).split("_"))
-
-
-def _stem_of_name(role: str, column: str) -> bool:
-    return any(stem in plain_name(column) for stem in STEMS.get(role, ()))
 
 
 def fits(role: str, values: pl.Series) -> bool:
@@ -196,7 +131,7 @@ def _by_content(df: pl.DataFrame, free: _Free, reading: Reading, known: Mapping[
     if free.wants("kind"):
         for column in free.columns():
             values = df[column].drop_nulls()
-            if values.dtype == pl.String and values.n_unique() <= FEW and any(map(_is_search, values.unique())):
+            if values.dtype == pl.String and values.n_unique() <= FEW and any(map(is_search, values.unique())):
                 reading.take("kind", column, why)
                 break
     for role, ids in known.items():
@@ -279,7 +214,7 @@ def degrees(values: pl.Series) -> pl.Series:
 def _kinds(df: pl.DataFrame, reading: Reading) -> None:
     places = {"lat_deg", "lon_deg"} <= reading.columns.keys()
     for value in df[reading.columns["kind"]].drop_nulls().cast(pl.String).str.strip_chars().unique(maintain_order=True):
-        reading.kinds[value] = "search" if _is_search(value) else "checkin" if places else "feed"
+        reading.kinds[value] = "search" if is_search(value) else "checkin" if places else "feed"
         if any(word in value.lower() for word in SHOWN):
             reading.shown.append(value)
     if len(reading.shown) == len(reading.kinds):
@@ -300,10 +235,6 @@ def _items(df: pl.DataFrame, free: _Free, reading: Reading) -> None:
         is_named = any(part in plain_name(column) for part in CATEGORIES)
         if is_named and not df[column].dtype.is_nested() and _is_of_item(df, column, item):
             reading.categories.append(column)
-
-
-def _is_search(value: str) -> bool:
-    return any(word in value.lower() for word in SEARCHES)
 
 
 def _letters(values: pl.Series) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from corsar.api.up_columns import CATEGORIES, Reading, clean_times, degrees, fits, is_named, is_prose, plain_name, read_columns
+from corsar.api.up_columns import Reading, clean_times, degrees, fits, is_prose, read_columns
+from corsar.api.up_names import CATEGORIES, is_named, plain_name
 from corsar.errors import DataError
 from corsar.schema import Origin
 from corsar.sources.columns import join_text, read_ids

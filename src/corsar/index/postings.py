@@ -39,6 +39,8 @@ def best_columns(keys: Tensor, values: Tensor, width: int, rows_R: Tensor, weigh
 def largest_of_rows(keys: Tensor, values: Tensor, width: int, most: int) -> tuple[Tensor, Tensor]:
     """The matrix with no more than `most` entries in a row: the largest, of equal ones those of smaller columns."""
     _, counts = torch.unique_consecutive(keys // width, return_counts=True)
+    if not (counts > most).any():
+        return keys, values
     ends = counts.cumsum(0)
     kept = torch.ones(len(keys), dtype=torch.bool)
     for long in (counts > most).nonzero()[:, 0].tolist():
