@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serve_kit import Answered, Client, client_of, make_runs, near
+from serve_kit import Answered, Client, client_of, near
 
 import corsar
 
 LATER_MS = 1_900_000_000_000
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def client(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with client_of(runs, tmp_path_factory.mktemp("state") / "events.sqlite") as client:
-        yield client
 
 
 def _refusal(told: Answered, status: int | None = None) -> str:

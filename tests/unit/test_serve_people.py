@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serve_kit import Client, client_of, make_runs
+from serve_kit import Client, client_of
 
 import corsar
 from corsar.api.past import stored_past
@@ -24,17 +23,6 @@ from corsar.serve.store import LiveEvent, SQLiteStore
 
 LATER_MS, HOUR_MS = 1_900_000_000_000, 3_600_000
 STATIC = Path(pages.__file__).parent / "static"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def client(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with client_of(runs, tmp_path_factory.mktemp("state") / "events.sqlite") as client:
-        yield client
 
 
 def _store(client: Client, *events: dict[str, Any]) -> None:

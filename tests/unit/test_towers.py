@@ -79,12 +79,9 @@ def test_model_is_bit_for_bit_the_same_with_and_without_towers(keys: dict[str, s
 
 
 def test_towers_learn_to_find_the_targets(data: Path) -> None:
-    config, dataset = settings(data, SASREC, train__two_tower="true"), open_dataset(data)
-    model, config = fresh_model(config, dataset)
-    towers = two_tower_of(model)
-    assert towers is not None
+    model, towers, loader = begun(data, SASREC)
     optimizer = torch.optim.Adam(towers.parameters(), lr=0.01)
-    batch = TrainLoader(dataset, config.data, config.train, 0).step(0, 0)["recommend"]
+    batch = loader.step(0, 0)["recommend"]
     for _ in range(60):
         optimizer.zero_grad()
         towers.learn(model, batch)
@@ -93,24 +90,27 @@ def test_towers_learn_to_find_the_targets(data: Path) -> None:
     assert (products_BI[:, 1:].argmax(1) + 1 == batch.candidates_BC[:, 0]).double().mean() > 0.6  # chance: 1 of 30
 
 
-def test_no_gradient_reaches_the_model(data: Path) -> None:
-    config, dataset = settings(data, UNISAR, train__two_tower="true"), open_dataset(data)
+def begun(data: Path, kind: dict[str, str] = UNISAR) -> tuple[Any, TwoTower, TrainLoader]:
+    """A model before its first step, and its towers."""
+    config, dataset = settings(data, kind, train__two_tower="true"), open_dataset(data)
     model, config = fresh_model(config, dataset)
     towers = two_tower_of(model)
     assert towers is not None
-    for batch in TrainLoader(dataset, config.data, config.train, 0).step(0, 0).values():
+    return model, towers, TrainLoader(dataset, config.data, config.train, 0)
+
+
+def test_no_gradient_reaches_the_model(data: Path) -> None:
+    model, towers, loader = begun(data)
+    for batch in loader.step(0, 0).values():
         towers.learn(model, batch)
     has_gradient = {name for name, one in model.named_parameters() if one.grad is not None}
     assert has_gradient == {name for name, _ in model.named_parameters() if name.startswith(TOWERS)}
 
 
 def test_loss_is_the_corrected_softmax_written_out(data: Path) -> None:
-    config, dataset = settings(data, UNISAR, train__two_tower="true"), open_dataset(data)
-    model, config = fresh_model(config, dataset)
-    towers = two_tower_of(model)
-    assert towers is not None
-    events = dataset.train_events()
-    for task, batch in TrainLoader(dataset, config.data, config.train, 0).step(0, 0).items():
+    model, towers, loader = begun(data)
+    events = open_dataset(data).train_events()
+    for task, batch in loader.step(0, 0).items():
         users_BE = towers.user_vectors(model, batch)
         every_IE = all_items(towers, model, batch)
         of_task = events.item_E[events.is_search_E == (task == "search")]
@@ -132,11 +132,8 @@ def all_items(towers: TwoTower, model: Any, batch: Any) -> torch.Tensor:
 
 
 def test_vector_of_a_user_does_not_hang_on_the_others_of_the_batch(data: Path) -> None:
-    config, dataset = settings(data, UNISAR, train__two_tower="true"), open_dataset(data)
-    model, config = fresh_model(config, dataset)
-    towers = two_tower_of(model)
-    assert towers is not None
-    for batch in TrainLoader(dataset, config.data, config.train, 0).step(0, 1).values():
+    model, towers, loader = begun(data)
+    for batch in loader.step(0, 1).values():
         whole_BE = towers.user_vectors(model, batch)
         for b in range(3):
             torch.testing.assert_close(towers.user_vectors(model, batch.take(torch.tensor([b])))[0], whole_BE[b])

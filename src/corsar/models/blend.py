@@ -16,16 +16,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
-from corsar.models.base import Model
-from corsar.models.counted import count_pairs, count_words, covisit_scores, covisits, item_counts, query_words
+from corsar.batch import Catalogue, SearchRecommendBatch, TrainEvents
+from corsar.models.counted import Counted, covisit_scores, covisits, query_words
 from corsar.nn.sparse import sum_rows
 
 
-class Blend(Model):
+class Blend(Counted):
     """Scores are match + co-visit + popularity."""
 
-    class Config(Model.Config):
+    class Config(Counted.Config):
         """How words match, and the settings of the three parts."""
 
         name: str = "blend"
@@ -39,24 +38,10 @@ class Blend(Model):
 
     config: Config
     trained = False
-    counts: Tensor
-    pair_keys: Tensor
-    pair_values: Tensor
-    word_keys: Tensor
-    word_values: Tensor
-
-    def __init__(self, config: Config, sizes: Sizes) -> None:
-        super().__init__(config, sizes)
-        self.register_buffer("counts", torch.zeros(sizes.num_items + 1, dtype=torch.float64))
-        for name in ("pair", "word"):
-            self.register_buffer(f"{name}_keys", torch.zeros(0, dtype=torch.int64))
-            self.register_buffer(f"{name}_values", torch.zeros(0))
 
     def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
         """Count items and near pairs of the training part, and weigh the words of the catalogue's items."""
-        self.counts = item_counts(events, catalogue.num_items)
-        self.pair_keys, self.pair_values = count_pairs(events, catalogue.num_items + 1, self.config.reach)
-        self.word_keys, self.word_values = count_words(catalogue, self.config.k1, self.config.b)
+        self.count_all(events, catalogue, self.config.reach, self.config.k1, self.config.b)
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Match + co-visit + popularity of each candidate, [B, C] float64."""

@@ -30,8 +30,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
-from corsar.models.base import Model, Terms
-from corsar.models.counted import count_pairs, count_words, item_counts, last_items, query_words
+from corsar.models.base import Terms
+from corsar.models.counted import Counted, last_items, query_words
 from corsar.nn.attention import TargetAttention
 from corsar.nn.autocorrelation import Which
 from corsar.nn.dropout import Dropout
@@ -46,10 +46,10 @@ PAST_WORDS = 8  # of each item of the near past
 SMALL = 1e-3  # of the last weights of the nets at the start
 
 
-class CorsarNet(Model):
+class CorsarNet(Counted):
     """The bare module; `corsar train` wraps it in data, training and evaluation."""
 
-    class Config(Model.Config):
+    class Config(Counted.Config):
         """Sizes and parts of the model; each part can be switched off, to see what it is worth."""
 
         name: str = "corsar"
@@ -73,19 +73,10 @@ class CorsarNet(Model):
         lag_factor: float = Field(1.0, gt=0)
 
     config: Config
-    counts: Tensor
-    pair_keys: Tensor
-    pair_values: Tensor
-    word_keys: Tensor
-    word_values: Tensor
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         dim, ids, length = config.dim, config.id_dim, sizes.feed_len + sizes.search_len
-        self.register_buffer("counts", torch.zeros(sizes.num_items + 1, dtype=torch.float64))
-        for name in ("pair", "word"):
-            self.register_buffer(f"{name}_keys", torch.zeros(0, dtype=torch.int64))
-            self.register_buffer(f"{name}_values", torch.zeros(0))
         self.rule = nn.Linear(KNOWN, 1, bias=False)
         self.rule_net = _net_of([KNOWN + CASE, 32, 32, 1], 0.0)
         self.gate = nn.Linear(CASE, 1)
@@ -130,9 +121,7 @@ class CorsarNet(Model):
 
     def count(self, events: TrainEvents, catalogue: Catalogue) -> None:
         """Count items and near pairs of the training part, and weigh the words of the catalogue's items."""
-        self.counts = item_counts(events, catalogue.num_items)
-        self.pair_keys, self.pair_values = count_pairs(events, catalogue.num_items + 1, self.config.reach)
-        self.word_keys, self.word_values = count_words(catalogue, 1.2, 0.75)
+        self.count_all(events, catalogue, self.config.reach)
 
     def score(self, batch: SearchRecommendBatch) -> Tensor:
         """Logits of the candidates, [B, C]."""

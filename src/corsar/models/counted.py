@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corsar.batch import Catalogue, SearchRecommendBatch, TrainEvents
+from corsar.batch import Catalogue, SearchRecommendBatch, Sizes, TrainEvents
+from corsar.models.base import Model
 from corsar.nn.sparse import sum_rows
 
 
@@ -82,3 +83,26 @@ def query_words(batch: SearchRecommendBatch) -> Tensor:
     """The words of each case's query, repeats kept, 0 behind them, [B, R]."""
     lengths_B = batch.queries.lengths[batch.query_B]
     return batch.queries.padded(batch.query_B, max(1, int(lengths_B.max())) if len(lengths_B) else 1)
+
+
+class Counted(Model):
+    """Base of the models that hold all of these counts."""
+
+    counts: Tensor  # of items, [items + 1]
+    pair_keys: Tensor
+    pair_values: Tensor
+    word_keys: Tensor
+    word_values: Tensor
+
+    def __init__(self, config: Model.Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.register_buffer("counts", torch.zeros(sizes.num_items + 1, dtype=torch.float64))
+        for name in ("pair", "word"):
+            self.register_buffer(f"{name}_keys", torch.zeros(0, dtype=torch.int64))
+            self.register_buffer(f"{name}_values", torch.zeros(0))
+
+    def count_all(self, events: TrainEvents, catalogue: Catalogue, reach: int, k1: float = 1.2, b: float = 0.75) -> None:
+        """Count items and near pairs of the training part, and weigh the words of the catalogue's items."""
+        self.counts = item_counts(events, catalogue.num_items)
+        self.pair_keys, self.pair_values = count_pairs(events, catalogue.num_items + 1, reach)
+        self.word_keys, self.word_values = count_words(catalogue, k1, b)
