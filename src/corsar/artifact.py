@@ -128,7 +128,12 @@ def replacing(path: Path, then: str = "go on with --resume") -> Iterator[Path]:
             if path.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 path.rename(old)
-            beside.rename(path)
+            try:
+                beside.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

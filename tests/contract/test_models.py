@@ -33,6 +33,8 @@ def kind(name: str) -> type[Model]:
 
 CASES = [(name, task) for name in (*MODELS, *MIXED) for task in kind(name).tasks]
 TRAINED = [(name, task) for name, task in CASES if kind(name).trained]
+# published, and the same for all candidates: the softmax of the bare model does not see it, that of habits in front of it does
+UNSEEN = {"automtn": {"mix.bias"}}
 EVERYONE = [1, 2, 3, 4, 5, 6, 7, 0]  # the last one is an unknown user
 
 
@@ -127,8 +129,8 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
         terms = model.loss(batch_of(task, EVERYONE))
         assert all(torch.isfinite(term) for term in terms.values())
         sum(weights.get(key, 1.0) * term for key, term in terms.items()).backward()
-    missing = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert missing == []
+    missing = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert missing <= UNSEEN.get(name, set())
 
 
 @pytest.mark.parametrize(("name", "task"), TRAINED)

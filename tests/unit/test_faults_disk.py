@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from corsar.artifact import replacing
 from corsar.cli import main
 from corsar.data.store import open_dataset
 from corsar.errors import OutputError
@@ -70,6 +71,8 @@ class FullDisk:
         if disk is None or event not in ("open", "os.rename", "os.mkdir") or not str(args[0]).startswith(disk.folder):
             return
         if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if event == "os.rename" and ".old" in Path(args[0]).name:  # to give a thing its name back takes no room
             return
         disk.seen += 1
         if disk.seen > disk.at:
@@ -147,6 +150,15 @@ def test_full_disk_leaves_a_run_that_goes_on(tiny_dataset: Path, tmp_path: Path,
         names = [name for name in content(whole) if name.endswith("weights.safetensors") or name.startswith("artifact")]
         assert {name: content(run)[name] for name in names} == {name: content(whole)[name] for name in names}, (kind, number)
         assert content(run).keys() == content(whole).keys(), (kind, number)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])  # making the new folder, taking the old one away, putting the new one there
+def test_full_disk_gives_the_old_artifact_its_place_back(at: int, tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    (tmp_path / "artifact" / "manifest.json").write_text("{}")
+    with pytest.raises(OutputError, match="no space left"), FullDisk(tmp_path, at), replacing(tmp_path / "artifact"):
+        pass
+    assert [str(one.relative_to(tmp_path)) for one in sorted(tmp_path.rglob("*"))] == ["artifact", "artifact/manifest.json"]
 
 
 def test_full_disk_leaves_the_report_that_was_there(
