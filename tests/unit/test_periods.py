@@ -64,8 +64,8 @@ def test_lag_spectrum_equals_the_sum_over_pairs(length: int, bands: int, share: 
 @settings(deadline=None, max_examples=40)
 @given(st.floats(2.3, 40), st.floats(0.5, 1), st.integers(0, 1000))
 def test_planted_period_is_found(period: float, seen: float, seed: int) -> None:
-    grid = make_grid(wave("s", period, seen=seen, noise=0.02, seed=seed), ["b", "r"], 1.0)
-    found = lag_spectrum(*grid.curve(0)[1:])
+    curve = wave("s", period, nights=400, seen=seen, noise=0.02, seed=seed)  # ten periods or more: of five, half seen, too few
+    found = lag_spectrum(*make_grid(curve, ["b", "r"], 1.0).curve(0)[1:])
     assert found.period == pytest.approx(period, rel=0.01)
     assert found.strength > 0.5
 
